@@ -1,0 +1,15 @@
+"""The venues domain: places where people gather (``venue``) and counted walkways (``footfall``)."""
+
+from __future__ import annotations
+
+from domains.venues.footfall import FOOTFALL
+from domains.venues.venue import VENUE
+from twin_actors.core.kind import Domain
+
+DOMAIN = Domain(
+    name="venues",
+    doc="Occupancy, crowding and egress of public venues, and footfall on walkways.",
+    kinds=(VENUE, FOOTFALL),
+)
+
+__all__ = ["DOMAIN", "FOOTFALL", "VENUE"]

@@ -1,0 +1,271 @@
+"""Stage *clean*: judge every value of a reading by itself, then convert what is kept.
+
+Order of judgement, per field: duplicate, late, range, rate of change, stuck. Order of conversion: rounding of
+counts, running total to level, normalisation y = (x − min)/(max − min), exponential filter
+y[n] = αx[n] + (1 − α)y[n−1]. Units are converted at the edge, when a reading is decoded.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, fields
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twin_actors.core.columns import Column, Reading, Role
+
+NO_KEY = np.iinfo(np.int64).min
+"""The identity of a reading that carries neither a device time nor a sequence number."""
+
+REMEMBERED = 16
+"""How many identities of recent readings each twin keeps to recognise a redelivery."""
+
+
+class Quality(enum.IntEnum):
+    """What became of the last value said for a field."""
+
+    UNSAID = 0
+    GOOD = 1
+    STUCK = 2
+    OUT_OF_RANGE = 3
+    RATE = 4
+    DUPLICATE = 5
+    LATE = 6
+
+
+class Fate(enum.IntEnum):
+    """The one fate of a reading; the ledger counts these."""
+
+    APPLIED = 0
+    DUPLICATE = 1
+    LATE = 2
+    REJECTED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class CleaningRules:
+    """The declared limits of a Reading record as ``(rows, 1)`` columns."""
+
+    minimum: Column
+    maximum: Column
+    max_rate: Column
+    stuck_after_s: Column
+    smooth: Column
+    integer: NDArray[np.bool_]
+    normalise: NDArray[np.bool_]
+    total: NDArray[np.bool_]
+    resets: NDArray[np.bool_]
+    bit: NDArray[np.uint64]
+    converts: bool
+
+    @classmethod
+    def of(cls, reading: type[Reading]) -> Self:
+        layout = reading.layout
+        names = layout.field_of_row()
+        per_field = len(names) > 64
+        order = list(layout.fields)
+        places = [order.index(name) % 64 if per_field else row for row, name in enumerate(names)]
+        rows = (len(names), 1)
+
+        def flags(test: list[bool]) -> NDArray[np.bool_]:
+            return np.array(test, dtype=np.bool_).reshape(rows)
+
+        declared = [layout.fields[name] for name in names]
+        smooth = layout.per_row("smooth")
+        normalise = flags([field.normalise for field in declared])
+        total = flags([field.role is Role.RUNNING_TOTAL for field in declared])
+        return cls(
+            minimum=layout.per_row("minimum"),
+            maximum=layout.per_row("maximum"),
+            max_rate=layout.per_row("max_rate"),
+            stuck_after_s=layout.per_row("stuck_after_s"),
+            smooth=smooth,
+            integer=flags([field.integer for field in declared]),
+            normalise=normalise,
+            total=total,
+            resets=flags([field.resets == "detect" for field in declared]) & total,
+            bit=(np.uint64(1) << np.array(places, dtype=np.uint64)).reshape(rows),
+            converts=bool(normalise.any() or total.any() or (smooth < 1).any()),
+        )
+
+
+@dataclass(slots=True)
+class CleaningMemory:
+    """What cleaning must remember, ``(rows, n)`` per field and ``(REMEMBERED, n)`` identities per twin."""
+
+    value: Column  # last accepted value as it was said, NaN: never
+    at_s: Column  # its device time, -inf: never
+    changed_at_s: Column  # since when it has been that value
+    quality: NDArray[np.uint8]
+    offset: Column  # what earlier lives of a counter add to its level
+    smoothed: Column
+    keys: NDArray[np.int64]
+    masks: NDArray[np.uint64]
+    next_key: NDArray[np.uint8]
+
+    @classmethod
+    def empty(cls, rows: int, n: int) -> Self:
+        return cls(
+            value=np.full((rows, n), np.nan),
+            at_s=np.full((rows, n), -np.inf),
+            changed_at_s=np.full((rows, n), -np.inf),
+            quality=np.zeros((rows, n), np.uint8),
+            offset=np.zeros((rows, n)),
+            smoothed=np.full((rows, n), np.nan),
+            keys=np.full((REMEMBERED, n), NO_KEY, np.int64),
+            masks=np.zeros((REMEMBERED, n), np.uint64),
+            next_key=np.zeros((1, n), np.uint8),
+        )
+
+    def gather(self, twins: NDArray[np.intp]) -> Self:
+        return type(self)(**{field.name: getattr(self, field.name)[:, twins] for field in fields(self)})
+
+    def scatter(self, twins: NDArray[np.intp], part: CleaningMemory) -> None:
+        for field in fields(self):
+            getattr(self, field.name)[:, twins] = getattr(part, field.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Cleaned:
+    """``values (rows, b)`` ready for the estimate (NaN where nothing is usable), and one fate per reading."""
+
+    values: Column
+    usable: NDArray[np.bool_]
+    accepted: NDArray[np.bool_]
+    quality: NDArray[np.uint8]
+    fate: NDArray[np.uint8]
+    memory: CleaningMemory
+
+
+def clean(
+    rules: CleaningRules,
+    memory: CleaningMemory,
+    values: Column,
+    observed_at_s: Column,
+    key: NDArray[np.int64],
+) -> Cleaned:
+    """Judge and convert one reading each of ``b`` different twins.
+
+    ``values (rows, b)`` with NaN for what was not said, ``observed_at_s (b,)``, ``key (b,)`` identities. A stuck
+    value is recorded but kept from the estimate, so that its uncertainty grows instead of its error.
+    """
+    said = ~np.isnan(values)
+    value = np.where(rules.integer, np.rint(values), values)
+
+    same = (memory.keys == key) & (key != NO_KEY)
+    seen = np.bitwise_or.reduce(np.where(same, memory.masks, np.uint64(0)), axis=0)
+    duplicate = said & ((seen & rules.bit) != 0)
+    late = said & ~duplicate & (observed_at_s < memory.at_s)
+    new = said & ~duplicate & ~late
+    out_of_range = new & ((value < rules.minimum) | (value > rules.maximum))
+    elapsed_s = observed_at_s - memory.at_s
+    with np.errstate(invalid="ignore"):
+        moved = np.abs(value - memory.value)
+        too_fast = new & ~out_of_range & (elapsed_s > 0) & (moved > rules.max_rate * elapsed_s)
+    accepted = new & ~out_of_range & ~too_fast
+
+    changed_at_s = np.where(accepted & (value != memory.value), observed_at_s, memory.changed_at_s)
+    with np.errstate(invalid="ignore"):
+        stuck = accepted & (observed_at_s - changed_at_s >= rules.stuck_after_s)
+    usable = accepted & ~stuck
+
+    quality = memory.quality.copy()
+    for judged, verdict in (
+        (accepted, Quality.GOOD),
+        (stuck, Quality.STUCK),
+        (out_of_range, Quality.OUT_OF_RANGE),
+        (too_fast, Quality.RATE),
+    ):
+        quality[judged] = verdict
+
+    converted, offset, smoothed = _convert(rules, memory, value, accepted, usable)
+    keys, masks, next_key = _remember(rules, memory, said, key, same)
+    fate = np.select(
+        [
+            accepted.any(axis=0),
+            (out_of_range | too_fast).any(axis=0),
+            late.any(axis=0),
+            duplicate.any(axis=0),
+        ],
+        [Fate.APPLIED, Fate.REJECTED, Fate.LATE, Fate.DUPLICATE],
+        Fate.REJECTED,
+    ).astype(np.uint8)
+    return Cleaned(
+        values=np.where(usable, converted, np.nan),
+        usable=usable,
+        accepted=accepted,
+        quality=np.select(
+            [accepted | out_of_range | too_fast, late, duplicate],
+            [quality, np.uint8(Quality.LATE), np.uint8(Quality.DUPLICATE)],
+            np.uint8(Quality.UNSAID),
+        ).astype(np.uint8),
+        fate=fate,
+        memory=CleaningMemory(
+            value=np.where(accepted, value, memory.value),
+            at_s=np.where(accepted, observed_at_s, memory.at_s),
+            changed_at_s=changed_at_s,
+            quality=quality,
+            offset=offset,
+            smoothed=smoothed,
+            keys=keys,
+            masks=masks,
+            next_key=next_key,
+        ),
+    )
+
+
+def normalise(values: Column, minimum: Column, maximum: Column) -> Column:
+    """Min-max normalisation y = (x − min)/(max − min)."""
+    return (values - minimum) / (maximum - minimum)
+
+
+def smooth(values: Column, before: Column, alpha: Column) -> Column:
+    """Exponential filter y[n] = αx[n] + (1 − α)y[n−1]; the first value passes as it is."""
+    return np.where(np.isnan(before), values, alpha * values + (1 - alpha) * before)
+
+
+def level(
+    total: Column, last_total: Column, offset: Column, resets: NDArray[np.bool_]
+) -> tuple[Column, Column]:
+    """The level of a running total and the new offset: a total below the last one means the counter restarted."""
+    with np.errstate(invalid="ignore"):
+        restarted = resets & (total < last_total)
+    offset = np.where(restarted, offset + last_total, offset)
+    return total + offset, offset
+
+
+def _convert(
+    rules: CleaningRules,
+    memory: CleaningMemory,
+    value: Column,
+    accepted: NDArray[np.bool_],
+    usable: NDArray[np.bool_],
+) -> tuple[Column, Column, Column]:
+    if not rules.converts:
+        return value, memory.offset, memory.smoothed
+    raised, offset = level(value, memory.value, memory.offset, rules.resets & accepted)
+    out = np.where(rules.total, raised, value)
+    with np.errstate(invalid="ignore"):
+        out = np.where(rules.normalise, normalise(out, rules.minimum, rules.maximum), out)
+    out = smooth(out, np.where(rules.smooth < 1, memory.smoothed, np.nan), rules.smooth)
+    return out, offset, np.where(usable & (rules.smooth < 1), out, memory.smoothed)
+
+
+def _remember(
+    rules: CleaningRules,
+    memory: CleaningMemory,
+    said: NDArray[np.bool_],
+    key: NDArray[np.int64],
+    same: NDArray[np.bool_],
+) -> tuple[NDArray[np.int64], NDArray[np.uint64], NDArray[np.uint8]]:
+    mask = np.bitwise_or.reduce(np.where(said, rules.bit, np.uint64(0)), axis=0)
+    masks = np.where(same, memory.masks | mask, memory.masks)
+    fresh = (key != NO_KEY) & ~same.any(axis=0)
+    slot = np.arange(REMEMBERED)[:, None] == memory.next_key
+    write = slot & fresh
+    keys = np.where(write, key, memory.keys)
+    masks = np.where(write, mask, masks)
+    next_key = ((memory.next_key + fresh) % REMEMBERED).astype(np.uint8)
+    return keys, masks, next_key

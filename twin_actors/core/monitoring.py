@@ -1,0 +1,82 @@
+"""Stages *monitor* and *detect*: alert latches with hysteresis, and scores of surprising readings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twin_actors.core.columns import Column
+from twin_actors.core.kind import Alert
+
+EWMA_WEIGHT = 0.2
+"""λ of the EWMA chart of innovations (Roberts 1959); 0.2 finds shifts of about one standard deviation."""
+
+LARGEST_Z = 40.0
+"""A single wild reading moves the EWMA by no more than this many standard deviations."""
+
+
+@dataclass(slots=True)
+class Latches:
+    """The alerts of ``n`` twins: ``active (a, n)``, and since when their condition has held or been gone."""
+
+    active: NDArray[np.bool_]
+    since_s: Column  # when the present condition (limit passed) began to hold, NaN: it does not
+    raised_at_s: Column
+
+    @classmethod
+    def empty(cls, alerts: int, n: int) -> Latches:
+        return cls(
+            np.zeros((alerts, n), np.bool_), np.full((alerts, n), np.nan), np.full((alerts, n), np.nan)
+        )
+
+
+def monitor(
+    alerts: tuple[Alert, ...],
+    watched: Mapping[str, Column],
+    attributes: Mapping[str, Column],
+    latches: Latches,
+    now_s: float,
+) -> Latches:
+    """Raise what has been past its limit for ``for_s``; clear what is back past ``clear``. Pure.
+
+    ``watched`` holds every indicator and scalar state by name, columns ``(n,)``.
+    """
+    active, since_s, raised = latches.active.copy(), latches.since_s.copy(), latches.raised_at_s.copy()
+
+    def column(limit: float | str) -> Column | float:
+        return attributes[limit] if isinstance(limit, str) else limit
+
+    for row, alert in enumerate(alerts):
+        value = watched[alert.of]
+        if alert.above is not None:
+            limit = column(alert.above)
+            beyond = value > limit
+            back = value <= (limit if alert.clear is None else column(alert.clear))
+        else:
+            assert alert.below is not None
+            limit = column(alert.below)
+            beyond = value < limit
+            back = value >= (limit if alert.clear is None else column(alert.clear))
+        since_s[row] = np.where(beyond, np.where(np.isnan(since_s[row]), now_s, since_s[row]), np.nan)
+        rise = ~active[row] & beyond & (now_s - np.where(beyond, since_s[row], now_s) >= alert.for_s)
+        active[row] = (active[row] & ~back) | rise
+        raised[row] = np.where(rise, now_s, np.where(active[row], raised[row], np.nan))
+    return Latches(active, since_s, raised)
+
+
+def surprise(innovation: Column, variance: Column, smoothed: Column) -> tuple[Column, Column]:
+    """Anomaly score in [0, 1] and the new EWMA of normalised innovations, elementwise.
+
+    The larger of the reading's own |ν|/√S and the EWMA statistic scaled to unit variance, as
+    1 − exp(−z²/2); NaN innovations leave the EWMA alone and score NaN.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        z = np.clip(innovation / np.sqrt(np.maximum(variance, 1e-300)), -LARGEST_Z, LARGEST_Z)
+    said = ~np.isnan(z)
+    ewma = np.where(said, EWMA_WEIGHT * np.where(said, z, 0.0) + (1 - EWMA_WEIGHT) * smoothed, smoothed)
+    chart2 = ewma**2 * ((2 - EWMA_WEIGHT) / EWMA_WEIGHT)
+    score = 1 - np.exp(-0.5 * np.maximum(np.where(said, z, 0.0) ** 2, chart2))
+    return np.where(said, score, np.nan), ewma

@@ -1,0 +1,102 @@
+"""The dynamic equation x̂(t) = f(S, x̂(t−1), u(t)): rolling states through time under inputs that may lapse."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twin_actors.core.columns import Column, Layout
+from twin_actors.core.kind import Kind, Step
+
+MOST_STEPS = 1440
+"""A silence is rolled through in at most this many steps, however long it was: a day at a minute each."""
+
+
+@dataclass(slots=True)
+class Held:
+    """Inputs in force ``(rows, n)``, each until a moment at which it falls back to its default."""
+
+    value: Column
+    until_s: Column
+    default: Column  # (rows, n)
+    hold_s: Column  # (rows, n)
+
+    @classmethod
+    def defaults(cls, layout: Layout, n: int) -> Self:
+        default = np.repeat(layout.per_row("default"), n, axis=1)
+        return cls(
+            default.copy(),
+            np.full_like(default, np.inf),
+            default,
+            np.repeat(layout.per_row("hold_s"), n, axis=1),
+        )
+
+    def gather(self, twins: NDArray[np.intp]) -> Self:
+        return type(self)(**{field.name: getattr(self, field.name)[:, twins] for field in fields(self)})
+
+    def scatter(self, twins: NDArray[np.intp], part: Held) -> None:
+        self.value[:, twins] = part.value
+        self.until_s[:, twins] = part.until_s
+
+    def put(self, twins: NDArray[np.intp], values: Column, at_s: Column) -> None:
+        """Take values into force at ``at_s (b,)``; NaN leaves what is there."""
+        said = ~np.isnan(values)
+        self.value[:, twins] = np.where(said, values, self.value[:, twins])
+        self.until_s[:, twins] = np.where(said, at_s + self.hold_s[:, twins], self.until_s[:, twins])
+
+    def lapse(self, at_s: Column) -> Self:
+        """The same inputs with those past their time back at their defaults."""
+        over = self.until_s <= at_s
+        if not over.any():
+            return self
+        return type(self)(
+            np.where(over, self.default, self.value),
+            np.where(over, np.inf, self.until_s),
+            self.default,
+            self.hold_s,
+        )
+
+    def next_lapse_s(self) -> Column:
+        return self.until_s.min(axis=0) if len(self.until_s) else np.full(self.until_s.shape[1], np.inf)
+
+
+def roll(
+    kind: Kind,
+    x: Column,
+    attributes: Column,
+    command: Held,
+    coupling: Held,
+    since_s: Column,
+    until_s: Column,
+) -> tuple[Column, Held, Held]:
+    """Move states ``(S, b)`` or ``(S, samples, b)`` from ``since_s`` to ``until_s`` (``(b,)`` each), without chance.
+
+    Steps end where an input lapses and are never longer than the kind's ``max_step_s`` (longer only where a
+    silence would take more than MOST_STEPS). All records of a call are lifted to the shape of ``x`` together.
+    """
+    lift = (slice(None),) + (None,) * (x.ndim - 2)
+    tail = x.shape[1:]
+    lifted_attributes = kind.attributes.of_block(attributes[lift])
+    longest_s = np.maximum(kind.max_step_s, (until_s - since_s) / MOST_STEPS)
+    now_s = since_s.copy()
+    while True:
+        command, coupling = command.lapse(now_s), coupling.lapse(now_s)
+        ahead = now_s < until_s
+        if not ahead.any():
+            return x, command, coupling
+        stop_s = np.minimum(until_s, np.minimum(command.next_lapse_s(), coupling.next_lapse_s()))
+        rest_s = np.where(ahead, stop_s - now_s, 0.0)
+        pieces = np.maximum(np.ceil(rest_s / longest_s - 1e-9), 1.0)
+        dt_s = rest_s / pieces
+        now_s = np.where(ahead, np.where(pieces <= 1, stop_s, now_s + dt_s), now_s)
+        moved = kind.predict(
+            kind.state.of_block(x),
+            lifted_attributes,
+            kind.command.of_block(command.value[lift]),
+            kind.couplings.of_block(coupling.value[lift]),
+            Step(dt_s=dt_s, at_s=now_s),
+        ).block(tail)
+        x = np.where(ahead, moved, x)
