@@ -29,15 +29,17 @@ def predict(
     """Relax every pollutant to its background and raise it by emissions, exactly for any step.
 
     dc/dt = −(c − background)/τ + emission, so over ``dt`` with constant inputs
-    c ← c + (background + emission τ − c)(1 − e^(−dt/τ)). This is the one-box model with a single first-order
+    c ← c e^(−dt/τ) + (background + emission τ)(1 − e^(−dt/τ)). This is the one-box model with a single first-order
     loss (Jacob, Introduction to Atmospheric Chemistry, 1999, section 3.1), τ being the time in which the box is
     ventilated. Particles of traffic below 2.5 µm are part of PM10 and raise both. Wind and temperature stay.
     """
     tau_h = attributes.tau_h
-    part = -np.expm1(-step.dt_s / 3600.0 / tau_h)
+    exchanges = step.dt_s / 3600.0 / tau_h
+    kept, renewed = np.exp(-exchanges), -np.expm1(-exchanges)
 
     def mixed(now: Column, background: Column, emission_per_h: Column | float = 0.0) -> Column:
-        return now + (background + emission_per_h * tau_h - now) * part
+        # A sum of two parts that are never negative, so that nothing cancels when little is left of either.
+        return now * kept + (background + emission_per_h * tau_h) * renewed
 
     particles = couplings.traffic_pm25_ugm3_h
     return state.replace(

@@ -52,7 +52,7 @@ def split_with_floor(weight: Column, floor: Column, available: Column) -> Column
     weight = np.where(total > 0, weight / np.where(total > 0, total, 1.0), 0.0) + TINY * (floor > 0)
     raised = np.zeros(np.broadcast_shapes(weight.shape, floor.shape), dtype=bool)
     share = np.zeros(raised.shape)
-    for _ in range(raised.shape[0]):
+    for _ in range(len(share)):
         left = np.maximum(available - np.where(raised, floor, 0.0).sum(axis=0), 0.0)
         free = np.where(raised, 0.0, weight)
         share = np.where(raised, floor, left * free / np.maximum(free.sum(axis=0), TINY * TINY))
@@ -60,9 +60,7 @@ def split_with_floor(weight: Column, floor: Column, available: Column) -> Column
     return np.where(raised, floor, share)
 
 
-def green_floor(
-    saturation_vph: Column, serves: Column, min_green_s: Column | float, cycle_s: Column
-) -> Column:
+def green_floor(saturation_vph: Column, serves: Column, min_green_s: Column | float, cycle_s: Column) -> Column:
     """Least share of each phase ``(p, …)``: ``min_green_s`` of the cycle where it serves anybody."""
     floor: Column = phase_used(saturation_vph, serves) * (min_green_s / np.maximum(cycle_s, TINY))
     return floor

@@ -15,11 +15,15 @@ SWING_S = 300.0
 """Time in which a passing disturbance of flow or speed fades to 1/e."""
 DEMAND_SWING = 0.08
 """Standard deviation of demand around its course, as a share of the course."""
+SPEED_SWING = 0.04
+"""Standard deviation of speed around what the flow allows, as a share of it."""
 
 # A weekday of commuting: relative flow at the full hours, 1 at the height of the evening peak.
 WEEKDAY = np.array(
-    [0.16, 0.11, 0.09, 0.09, 0.13, 0.30, 0.60, 0.88, 0.97, 0.78, 0.68, 0.69]
-    + [0.72, 0.72, 0.74, 0.80, 0.90, 1.00, 0.93, 0.72, 0.54, 0.42, 0.33, 0.24]
+    (
+        *(0.16, 0.11, 0.09, 0.09, 0.13, 0.30, 0.60, 0.88, 0.97, 0.78, 0.68, 0.69),
+        *(0.72, 0.72, 0.74, 0.80, 0.90, 1.00, 0.93, 0.72, 0.54, 0.42, 0.33, 0.24),
+    )
 )
 
 

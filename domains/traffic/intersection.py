@@ -25,10 +25,10 @@ CYCLE_LONGEST_S = 180.0
 
 # Which movement has green in which phase: left turns apart from through traffic, opposite approaches together.
 FOUR_PHASES = (
-    (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
-    + (0.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0)
-    + (0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
-    + (0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+    *(1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0),
+    *(0.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0),
+    *(0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0),
+    *(0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0),
 )
 
 
@@ -97,9 +97,7 @@ def coupled_vph(attributes: Attributes, couplings: Couplings) -> Column:
     exists = saturation_vph > 0
     astray_vph = np.where(exists, 0.0, couplings.upstream_vph).sum(axis=0)
     share = saturation_vph / np.maximum(saturation_vph.sum(axis=0), 1.0)
-    coupled: Column = (
-        np.where(exists, couplings.upstream_vph, 0.0) + (astray_vph + couplings.event_vph) * share
-    )
+    coupled: Column = np.where(exists, couplings.upstream_vph, 0.0) + (astray_vph + couplings.event_vph) * share
     return coupled
 
 
@@ -122,9 +120,7 @@ def capacity_vph(attributes: Attributes, command: Command) -> Column:
     return capacity
 
 
-def predict(
-    state: State, attributes: Attributes, command: Command, couplings: Couplings, step: Step
-) -> State:
+def predict(state: State, attributes: Attributes, command: Command, couplings: Couplings, step: Step) -> State:
     """x(k+1) = max(0, x(k) + T (arrivals − S g/C)): exact for any T while its inputs hold.
 
     Vehicles are conserved: demand + coupled flow = change of queue + served + turned away.
@@ -174,9 +170,7 @@ def delay_s(arriving_vph: Column, attributes: Attributes, command: Command) -> C
     return averaged
 
 
-def indicators(
-    state: State, attributes: Attributes, command: Command, windows: columns.Windows
-) -> Indicators:
+def indicators(state: State, attributes: Attributes, command: Command, windows: columns.Windows) -> Indicators:
     """How full the intersection is and how it serves; see ``SHOWS``."""
     arriving_vph = arrival_vph(state, attributes, command)
     capacity = capacity_vph(attributes, command)

@@ -41,9 +41,7 @@ class FootfallReading(Reading):
 class FootfallState(State):
     """The flow, and the place in the week that the weekly profile is read at."""
 
-    flow_pph: Column = state(
-        "persons/h", minimum=0.0, maximum=60_000.0, default=300.0, unsure_sd=800.0, drift=400.0
-    )
+    flow_pph: Column = state("persons/h", minimum=0.0, maximum=60_000.0, default=300.0, unsure_sd=800.0, drift=400.0)
     hour_of_week_h: Column = memory("h", default=0.0, minimum=0.0, maximum=168.0)
 
 

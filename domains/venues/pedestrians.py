@@ -50,6 +50,15 @@ def level_of_service(amount: ArrayLike, upper_limits: tuple[float, ...]) -> Numb
     return np.searchsorted(np.asarray(upper_limits), np.asarray(amount), side="left").astype(np.float64)
 
 
+def persons_inside(initial: ArrayLike, entered: ArrayLike, left: ArrayLike) -> Numbers:
+    """Persons inside by conservation: initial + entered − left, never below zero.
+
+    Door counters miscount, so that the counted left may exceed the counted entered; the venue is empty then.
+    """
+    counted = np.asarray(initial, dtype=np.float64) + entered - np.asarray(left, dtype=np.float64)
+    return np.maximum(counted, 0.0)
+
+
 def weidmann_speed_mps(density_per_m2: ArrayLike) -> Numbers:
     """Walking speed v = 1.34 (1 − exp(−1.913 (1/ρ − 1/5.4))), zero from 5.4 persons/m² on.
 
@@ -87,9 +96,7 @@ def imo_corridor_speed_mps(density_per_m2: ArrayLike) -> Numbers:
     return np.interp(np.asarray(density_per_m2, dtype=np.float64), IMO_DENSITY_PER_M2, IMO_SPEED_MPS)
 
 
-def effective_width_m(
-    clear_width_m: ArrayLike, boundary_layer_m: float = BOUNDARY_DOOR_M, sides: int = 2
-) -> Numbers:
+def effective_width_m(clear_width_m: ArrayLike, boundary_layer_m: float = BOUNDARY_DOOR_M, sides: int = 2) -> Numbers:
     """Width that people use: the clear width less a boundary layer on each side, not below zero.
 
     The layer is 0.15 m for doors and stairs and 0.20 m for corridors (SFPE Handbook, ch. 59).
@@ -132,7 +139,7 @@ def walking_time_s(length_m: ArrayLike, speed_mps: ArrayLike) -> Numbers:
 def egress_time_s(
     persons: ArrayLike, density_per_m2: ArrayLike, effective_width: ArrayLike, walk_m: ArrayLike
 ) -> Numbers:
-    """Time until the last person is out: the longest walk at the crowd's speed, then the queue at the exits.
+    """Time until the last person is out: the longest walk at the speed of the crowd, then the exit queue.
 
     tw + tF of IMO MSC/Circ.1166 with the speed of MSC.1/Circ.1533 and the flow of ``exit_specific_flow``; zero
     when nobody is inside. No reaction time and no safety factor: those are the user's to add.

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from twin_actors.core.columns import Column, Reading, Role
 
-NO_KEY = np.iinfo(np.int64).min
+NO_KEY = int(np.iinfo(np.int64).max)
 """The identity of a reading that carries neither a device time nor a sequence number."""
 
 REMEMBERED = 16

@@ -163,7 +163,7 @@ class TwinTable:
             self._estimate(twins, at_s, cleaned.values, cleaned.usable)
         elif news.any():
             self._estimate(twins[news], at_s[news], cleaned.values[:, news], cleaned.usable[:, news])
-        for column in np.flatnonzero(cleaned.fate == Fate.REJECTED):
+        for column in map(int, np.flatnonzero(cleaned.fate == Fate.REJECTED)):
             row = int(np.argmax(refused[:, column]))
             rejections.append(
                 self._rejection(int(positions[column]), row, values[row, column], before, column)

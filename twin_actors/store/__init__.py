@@ -1,0 +1,16 @@
+"""Where a city keeps what it must not forget; engines are chosen by URL."""
+
+from __future__ import annotations
+
+from twin_actors.store.base import DeadLetter, Entry, Log, LogTrimmed, StaleEpoch, Store
+from twin_actors.store.memory import MemoryStore
+
+__all__ = ["DeadLetter", "Entry", "Log", "LogTrimmed", "MemoryStore", "StaleEpoch", "Store", "open_store"]
+
+
+def open_store(url: str) -> Store:
+    """The store behind a URL. Raises ValueError, naming the engines there are."""
+    scheme = url.split(":", 1)[0]
+    if scheme == "memory":
+        return MemoryStore()
+    raise ValueError(f"store {url!r}: this version knows the engine 'memory:' only")

@@ -1,0 +1,176 @@
+"""The aggregator actor: every tick it looks at all twins, decides for the city, divides what there is, and tells."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError, RayError
+
+from twin_actors.core.deciding import PolicyInUse
+from twin_actors.runtime.cityview import CityView
+from twin_actors.runtime.council import Council, Effects
+from twin_actors.runtime.plan import CityPlan
+from twin_actors.runtime.router import Exchange, Outgoing
+
+log = logging.getLogger(__name__)
+
+LOOK_DEADLINE_S = 2.0
+"""How long a tick waits for a slow twin actor before it goes on with the older look at it."""
+MOST_ERRORS = 100
+
+
+class Aggregator:
+    """Constructor arguments are ids and paths only. One thread ticks; calls read what the last tick left."""
+
+    def __init__(self, folder: str, namespace: str) -> None:
+        plan = CityPlan.load(folder)
+        self._scenario, self._clock, self._namespace = plan.scenario, plan.clock, namespace
+        self._view = CityView(plan.scenario, plan.catalogue, plan.actors)
+        policies = [
+            PolicyInUse.of(plan.catalogue.policies[use.name], use.mode, use.parameters)
+            for use in plan.scenario.policies
+        ]
+        self._council = Council(plan.scenario, plan.catalogue, policies)
+        self._actors = [actor.name for actor in plan.actors]
+        self._handles: dict[str, Any] = {}
+        self._looks: dict[str, Any] = {}  # looks under way, by actor
+        self._latest_s = float("-inf")
+        self._lock = threading.Lock()
+        self._errors: deque[str] = deque(maxlen=MOST_ERRORS)
+        self._ticks = self._failed_ticks = 0
+        self._tick_wall_s = 0.0
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="aggregator", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            started = time.monotonic()
+            try:
+                self._tick()
+            except Exception as error:
+                # one bad tick must not end all decisions: it is counted, shown in the status, and tried again
+                self._failed_ticks += 1
+                self._errors.append(f"tick {self._ticks}: {type(error).__name__}: {error}")
+                log.exception("tick %d failed", self._ticks)
+            self._tick_wall_s = time.monotonic() - started
+            self._stopping.wait(max(self._scenario.tick_s - self._tick_wall_s, 0.01))
+
+    # -- one tick ----------------------------------------------------------------------------------------------
+
+    def _tick(self) -> None:
+        now_s = self._now_s()
+        self._look(now_s)
+        with self._lock:
+            self._ticks += 1
+            view = self._view.at(now_s)
+            effects = self._council.sit(view)
+        exchange = self._hand_over(effects)
+        with self._lock:
+            self._latest_s = max(self._latest_s, exchange.latest_s)
+            for answer in exchange.answers:
+                self._council.answered(answer.id, done=answer.done, at_s=answer.at_s, note=answer.note)
+            for command_id in exchange.unsent:
+                self._council.answered(command_id, done=False, at_s=now_s, note="could not be sent: too many waiting")
+
+    def _now_s(self) -> float:
+        if self._clock.mode != "events":
+            return self._clock.now_s()
+        return self._latest_s if self._latest_s > float("-inf") else 0.0
+
+    def _look(self, now_s: float) -> None:
+        """Ask every twin actor for its columns; whoever does not answer in time keeps its older ones in the view."""
+        for name in self._actors:
+            if name not in self._looks:
+                handle = self._handle(name)
+                if handle is not None:
+                    self._looks[name] = handle.show.remote(now_s, True)
+        if not self._looks:
+            return
+        names = {ref: name for name, ref in self._looks.items()}
+        ready, _ = ray.wait(list(names), num_returns=len(names), timeout=LOOK_DEADLINE_S)
+        for ref in ready:
+            name = names[ref]
+            del self._looks[name]
+            try:
+                shown, latest_s = ray.get(ref, timeout=LOOK_DEADLINE_S)
+            except (RayError, GetTimeoutError) as error:
+                self._errors.append(f"{name}: {type(error).__name__}: {str(error).splitlines()[0]}")
+                self._handles.pop(name, None)
+                continue
+            self._latest_s = max(self._latest_s, latest_s)
+            with self._lock:
+                self._view.take(name, shown)
+
+    def _handle(self, name: str) -> Any:
+        if name not in self._handles:
+            try:
+                self._handles[name] = ray.get_actor(name, namespace=self._namespace)
+            except ValueError:
+                return None
+        return self._handles[name]
+
+    def _hand_over(self, effects: Effects) -> Exchange:
+        router = self._handle("router")
+        if router is None:
+            raise RuntimeError("the router is not there yet")
+        commands = [
+            Outgoing(c.id, c.decision, c.entity, c.values, c.issued_at_s, c.expires_at_s) for c in effects.commands
+        ]
+        ref = router.exchange.remote(commands, effects.couplings, effects.news)
+        answer: Exchange = ray.get(ref, timeout=15.0)
+        return answer
+
+    # -- calls -------------------------------------------------------------------------------------------------
+
+    def status(self) -> dict[str, Any]:
+        with self._lock:
+            return {
+                "tick": self._ticks,
+                "failed_ticks": self._failed_ticks,
+                "tick_wall_s": self._tick_wall_s,
+                "now_s": self._now_s(),
+                "errors": list(self._errors)[-5:],
+                **self._view.summary(),
+                **self._council.summary(),
+            }
+
+    def decisions(self, last: int) -> list[Any]:
+        with self._lock:
+            return self._council.decisions(last)
+
+    def commands(self, last: int) -> list[Any]:
+        with self._lock:
+            return self._council.commands(last)
+
+    def allocations(self, last: int) -> list[Any]:
+        with self._lock:
+            return self._council.allocations(last)
+
+    def emergencies(self, last: int) -> list[Any]:
+        with self._lock:
+            return self._council.emergencies(last)
+
+    def alerts(self, last: int) -> list[Any]:
+        with self._lock:
+            return self._council.alerts(last)
+
+    def columns(self, kind: str) -> Mapping[str, Any]:
+        """The merged columns of one kind as of the last tick. Raises KeyError for a kind without twins."""
+        with self._lock:
+            return self._view.columns(kind)
+
+    def order(self, entity: str, values: Mapping[str, Any], reason: str) -> str:
+        """A person's own command: recorded as a decision like any other. Returns the decision's id."""
+        with self._lock:
+            return self._council.order(entity, values, reason, self._view.at(self._now_s()))
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._thread.join(timeout=10.0)

@@ -1,0 +1,276 @@
+"""What the aggregator decides in one tick, without Ray and without a clock: policies, needs, emergencies, commands."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from twin_actors.core.allocation import Allocation, Demand, allocate
+from twin_actors.core.deciding import (
+    CommandBook,
+    Decision,
+    DecisionBook,
+    IssuedCommand,
+    PolicyInUse,
+    decide,
+    recommend,
+    sight,
+)
+from twin_actors.core.emergencies import EmergencyBook, EmergencyEvent
+from twin_actors.core.resources import Fleet, Unit
+from twin_actors.core.view import CommandTo, Value, View
+from twin_actors.scenario.catalogue import Catalogue
+from twin_actors.scenario.model import Scenario
+
+KEPT = 2_000
+"""Records of each sort that the aggregator itself keeps at hand; the store keeps more."""
+MOST_SCHEDULED = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class AlertEvent:
+    """An alert that was raised or cleared."""
+
+    at_s: float
+    entity: str
+    alert: str
+    severity: str
+    raised: bool
+    says: str
+
+
+@dataclass(frozen=True, slots=True)
+class AllocationRecord:
+    """One division of the city's resources, with its bound."""
+
+    id: str
+    at_s: float
+    demands: tuple[Demand, ...]
+    allocation: Allocation
+
+
+@dataclass(slots=True)
+class Effects:
+    """What a tick wants done: commands to devices, couplings that are due, news for listeners."""
+
+    commands: list[IssuedCommand] = field(default_factory=list)
+    couplings: list[tuple[str, float, Mapping[str, Value]]] = field(default_factory=list)
+    news: list[tuple[str, bytes]] = field(default_factory=list)
+
+
+class Council:
+    """All that is remembered between ticks; ``sit`` is one tick."""
+
+    def __init__(self, scenario: Scenario, catalogue: Catalogue, policies: Sequence[PolicyInUse]) -> None:
+        self._policies = tuple(policies)
+        self._alerts_of = {name: catalogue.kinds[name].alerts for name in scenario.kinds_used()}
+        self._book = DecisionBook()
+        self._command_book = CommandBook()
+        self._fleet = Fleet.of(_units(scenario))
+        self._emergency_book = EmergencyBook()
+        self._raised: dict[tuple[str, str], str] = {}
+        self._scheduled: list[tuple[float, int, str, Mapping[str, Value]]] = []
+        self._sequence = itertools.count()
+        self._decisions: deque[Decision] = deque(maxlen=KEPT)
+        self._commands: deque[IssuedCommand] = deque(maxlen=KEPT)
+        self._allocations: deque[AllocationRecord] = deque(maxlen=KEPT)
+        self._alert_events: deque[AlertEvent] = deque(maxlen=KEPT)
+        self._emergency_events: deque[EmergencyEvent] = deque(maxlen=KEPT)
+        self._orders: list[Decision] = []
+        self.allocations_made = self.alerts_raised = self.postponed = self.dropped_couplings = 0
+
+    # -- one tick ----------------------------------------------------------------------------------------------
+
+    def sit(self, view: View) -> Effects:
+        """Decide on a view. Every effect of the tick is returned; nothing is sent from here."""
+        effects = Effects()
+        self._note_alerts(view, effects)
+        decided = [*self._orders, *decide(view, self._policies, self._book)]
+        self._orders = []
+        for decision in decided:
+            self._carry_out(decision, view.now_s, effects)
+        self._divide(view, effects)
+        while self._scheduled and self._scheduled[0][0] <= view.now_s:
+            at_s, _, entity, values = heapq.heappop(self._scheduled)
+            effects.couplings.append((entity, at_s, values))
+        for command in self._command_book.expire(view.now_s):
+            self._commands.append(command)
+        for line, decision in zip(recommend(decided), decided, strict=True):
+            effects.news.append(("decision", msgspec.json.encode({"says": line, "decision": decision})))
+        return effects
+
+    def _carry_out(self, decision: Decision, now_s: float, effects: Effects) -> None:
+        self._decisions.append(decision)
+        if decision.mode != "act":
+            return
+        for number, effect in enumerate(decision.effects, start=1):
+            if isinstance(effect, CommandTo):
+                if self._command_book.full:
+                    self.postponed += 1
+                    continue
+                command = self._command_book.issue(decision.id, number, effect, now_s)
+                self._commands.append(command)
+                effects.commands.append(command)
+            elif len(self._scheduled) >= MOST_SCHEDULED:
+                self.dropped_couplings += 1
+            else:
+                due = (now_s + effect.after_s, next(self._sequence), effect.entity, effect.values)
+                heapq.heappush(self._scheduled, due)
+
+    def _note_alerts(self, view: View, effects: Effects) -> None:
+        now: dict[tuple[str, str], str] = {}
+        emergencies: list[tuple[str, str, str]] = []
+        for entity, alert in _active(view, self._alerts_of):
+            now[entity, alert.name] = alert.severity
+            if alert.emergency:
+                emergencies.append((entity, alert.name, alert.severity))
+        says = {alert.name: alert.says for alerts in self._alerts_of.values() for alert in alerts}
+        changed = [(key, True) for key in now.keys() - self._raised.keys()]
+        changed += [(key, False) for key in self._raised.keys() - now.keys()]
+        for (entity, name), raised in sorted(changed):
+            severity = now[entity, name] if raised else self._raised[entity, name]
+            event = AlertEvent(view.now_s, entity, name, severity, raised, says[name])
+            self._alert_events.append(event)
+            self.alerts_raised += raised
+            effects.news.append(("alert", msgspec.json.encode(event)))
+        self._raised = now
+        self._fleet, _ = self._fleet.step(view.now_s)
+        self._emergency_book, events = self._emergency_book.step(emergencies, self._fleet.assignments, view.now_s)
+        self._emergency_events.extend(events)
+
+    def _divide(self, view: View, effects: Effects) -> None:
+        """Stage *allocate*: free units among what the twins ask for and do not have yet."""
+        if not self._fleet.units:
+            return
+        demands = tuple(self._demands(view))
+        free = self._fleet.free(view.now_s)
+        if not demands or not free:
+            return
+        allocation = allocate(demands, free, now_s=view.now_s)
+        if not allocation.assignments:
+            return
+        self._fleet = self._fleet.assign(allocation.assignments)
+        self.allocations_made += 1
+        record = AllocationRecord(f"all-{self.allocations_made:06d}", view.now_s, demands, allocation)
+        self._allocations.append(record)
+        effects.news.append(("decision", msgspec.json.encode({"allocation": record})))
+
+    def _demands(self, view: View) -> Iterator[Demand]:
+        on_the_way: dict[tuple[str, str], float] = {}
+        pool_of = {unit.id: unit.pool for unit in self._fleet.units}
+        for assignment in self._fleet.assignments:
+            if assignment.until_s > view.now_s:
+                key = assignment.demand, pool_of[assignment.unit]
+                on_the_way[key] = on_the_way.get(key, 0.0) + assignment.amount
+        for kind in view.kinds.values():
+            for resource, need in kind.needs.items():
+                for row in (need.amount > 0).nonzero()[0].tolist():
+                    entity = kind.ids[row]
+                    demand = f"{entity}:{resource}"
+                    sent = sum(amount for (wanted, _), amount in on_the_way.items() if wanted == demand)
+                    amount = float(need.amount[row]) - sent
+                    if amount > 1e-9:
+                        yield Demand(
+                            id=demand,
+                            entity=entity,
+                            resource=resource,
+                            amount=amount,
+                            urgency=float(need.urgency[row]),
+                            duration_s=float(need.duration_s[row]),
+                            lat_deg=float(kind.lat_deg[row]),
+                            lon_deg=float(kind.lon_deg[row]),
+                        )
+
+    # -- answers and orders ------------------------------------------------------------------------------------
+
+    def answered(self, command_id: str, *, done: bool, at_s: float, note: str) -> None:
+        command = self._command_book.answer(command_id, done=done, now_s=at_s, note=note)
+        if command is not None:
+            self._commands.append(command)
+
+    def order(self, entity: str, values: Mapping[str, Value], reason: str, view: View) -> str:
+        """Record a person's command as a decision; the next tick carries it out."""
+        self._book.made += 1
+        known = entity.split("/", 1)[0] in view.kinds
+        decision = Decision(
+            id=f"dec-{self._book.made:06d}",
+            at_s=view.now_s,
+            policy="order",
+            mode="act",
+            key=entity,
+            reason=reason,
+            because=(sight(view, entity),) if known else (),
+            effects=(CommandTo(entity=entity, values=values),),
+        )
+        self._orders.append(decision)
+        return decision.id
+
+    # -- what has been -----------------------------------------------------------------------------------------
+
+    def decisions(self, last: int) -> list[Decision]:
+        return list(self._decisions)[-last:]
+
+    def commands(self, last: int) -> list[IssuedCommand]:
+        """The newest state of each of the last commands, oldest first."""
+        newest = {command.id: command for command in self._commands}
+        return list(newest.values())[-last:]
+
+    def allocations(self, last: int) -> list[AllocationRecord]:
+        return list(self._allocations)[-last:]
+
+    def emergencies(self, last: int) -> list[Any]:
+        return [*self._emergency_book.closed, *self._emergency_book.open][-last:]
+
+    def alerts(self, last: int) -> list[AlertEvent]:
+        return list(self._alert_events)[-last:]
+
+    def summary(self) -> dict[str, Any]:
+        book = self._command_book
+        return {
+            "decisions": self._book.made,
+            "allocations": self.allocations_made,
+            "alerts_raised": self.alerts_raised,
+            "alerts_active": len(self._raised),
+            "emergencies_open": len(self._emergency_book.open),
+            "emergencies": self._emergency_book.opened_so_far,
+            "commands_sent": book.sent,
+            "commands_acknowledged": book.acknowledged,
+            "commands_rejected": book.rejected,
+            "commands_expired": book.expired,
+            "commands_open": len(book.open),
+            "commands_postponed": self.postponed,
+            "couplings_dropped": self.dropped_couplings,
+            "units_busy": sum(1 for unit in self._fleet.assignments),
+            "units": len(self._fleet.units),
+        }
+
+
+def _active(view: View, alerts_of: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, kind in view.kinds.items():
+        for alert in alerts_of[name]:
+            active = kind.alerts.get(alert.name)
+            if active is not None and active.any():
+                for row in active.nonzero()[0].tolist():
+                    yield kind.ids[row], alert
+
+
+def _units(scenario: Scenario) -> Iterator[Unit]:
+    for pool in scenario.resources:
+        for number in range(1, pool.count + 1):
+            yield Unit(
+                id=f"{pool.name}/{number}",
+                pool=pool.name,
+                lat_deg=pool.base_lat_deg,
+                lon_deg=pool.base_lon_deg,
+                speed_kmh=pool.speed_kmh,
+                skills=pool.skills,
+                capacity=pool.capacity,
+            )
+
+

@@ -1,0 +1,37 @@
+"""Devices that speak their own topics: which entity a foreign topic belongs to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from twin_actors.scenario.model import Fleet
+
+
+@dataclass(frozen=True, slots=True)
+class FleetTopic:
+    """The source number of a fleet (its place in the scenario, from 1) and the entity id its topic names."""
+
+    source: int
+    entity: str
+
+
+class FleetTopics:
+    """Matches foreign topics against the scenario's fleets, in their order."""
+
+    def __init__(self, fleets: Sequence[Fleet]) -> None:
+        self._rules = [
+            (number, fleet, re.compile("/".join("([^/]*)" if level == "+" else re.escape(level) for level in
+                                                fleet.topic.split("/"))))
+            for number, fleet in enumerate(fleets, start=1)
+        ]  # fmt: skip
+        self.filters = [fleet.topic for fleet in fleets]
+
+    def match(self, topic: str) -> FleetTopic | None:
+        for number, fleet, pattern in self._rules:
+            found = pattern.fullmatch(topic)
+            if found is not None:
+                name = re.sub(r"\{(\d+)\}", lambda level, f=found: f[int(level[1])], fleet.name)  # type: ignore[misc]
+                return FleetTopic(number, f"{fleet.kind}/{fleet.names.get(name, name)}")
+        return None

@@ -1,0 +1,80 @@
+"""Which twins share a Ray actor, and whether the machine can hold so many actors."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from twin_actors.scenario.model import Scenario
+
+ACTOR_BYTES = 57_000_000
+"""Memory of one twin actor with its own process, as measured (42 to 57 MB with Ray 2.60 and numpy)."""
+
+RESERVED_BYTES = 1_200_000_000
+"""What the Ray head, router, aggregator, controller, broker and device host take together, as measured."""
+
+
+class LaunchRefused(Exception):
+    """The city cannot be launched as it is written; the message says what to change."""
+
+
+@dataclass(frozen=True, slots=True)
+class ActorPlan:
+    """One twin actor and the numbers of its entities in the scenario."""
+
+    name: str
+    entities: tuple[int, ...]
+
+
+def plan_actors(scenario: Scenario) -> tuple[ActorPlan, ...]:
+    """Twin actors in scenario order. Kinds with the same setting are packed side by side, a kind's twins together.
+
+    ``auto`` packs everything into as many actors as the machine has cores.
+    """
+    by_setting: dict[int, list[int]] = {}
+    cores = os.cpu_count() or 1
+    total = len(scenario.entities)
+    order = sorted(range(total), key=lambda number: scenario.entities[number].kind)
+    for number in order:
+        setting = scenario.placement.of(scenario.entities[number].kind)
+        size = max(1, math.ceil(total / cores)) if setting == "auto" else int(setting)
+        by_setting.setdefault(size, []).append(number)
+    plans: list[ActorPlan] = []
+    for size, numbers in by_setting.items():
+        if size == 1:
+            plans.extend(ActorPlan(f"twin:{scenario.entities[n].id}", (n,)) for n in sorted(numbers))
+            continue
+        for part in range(0, len(numbers), size):
+            plans.append(ActorPlan(f"twins:{len(plans) + 1:05d}", tuple(numbers[part : part + size])))
+    return tuple(plans)
+
+
+def free_memory_bytes() -> int:
+    """Memory that new processes may take: what the machine has free, or what its control group leaves."""
+    free = int(psutil.virtual_memory().available)
+    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+    if limit.exists() and used.exists():
+        text = limit.read_text().strip()
+        if text != "max":
+            free = min(free, int(text) - int(used.read_text()))
+    return max(free, 0)
+
+
+def check_memory(scenario: Scenario, plans: Sequence[ActorPlan], free_bytes: int) -> None:
+    """Raise LaunchRefused, with the sum and the line to change, when the actors would not fit."""
+    needed = len(plans) * ACTOR_BYTES + RESERVED_BYTES
+    if needed <= free_bytes:
+        return
+    fitting = max((free_bytes - RESERVED_BYTES) // ACTOR_BYTES, 1)
+    per_actor = math.ceil(len(scenario.entities) / fitting)
+    raise LaunchRefused(
+        f"{len(plans):,} twin actors × {ACTOR_BYTES / 1e6:.0f} MB + {RESERVED_BYTES / 1e9:.1f} GB for the rest = "
+        f"{needed / 1e9:.1f} GB, but this machine has {free_bytes / 1e9:.1f} GB free. Pack the twins: write\n"
+        f"  placement: {{entities_per_actor: {max(per_actor, 2)}}}   # or: auto\n"
+        f"in {scenario.files[0] if scenario.files else 'the scenario'}"
+    )

@@ -1,0 +1,129 @@
+"""The launch plan in the city's folder: all that an actor needs to build itself, read from disk by its own process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from twin_actors.core.columns import Column
+from twin_actors.core.kind import Kind
+from twin_actors.core.table import TwinTable
+from twin_actors.runtime.clock import Clock
+from twin_actors.runtime.holder import Holder
+from twin_actors.runtime.placement import ActorPlan
+from twin_actors.scenario.catalogue import Catalogue, load_catalogue
+from twin_actors.scenario.model import Entity, Scenario
+from twin_actors.wire.decode import FieldMap, ReadingDecoder
+
+SCENARIO_FILE = "scenario.json"
+PLAN_FILE = "plan.json"
+
+
+class Reach(msgspec.Struct, frozen=True, kw_only=True):
+    """How the city's processes reach the broker."""
+
+    host: str
+    port: int
+    tls: bool = False
+    username: str | None = None
+    password: str | None = None
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+    protocol: str = "auto"
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What the launch decided beside the scenario: clock, broker, which actor holds which entities."""
+
+    clock: dict[str, Any]
+    broker: Reach
+    actors: tuple[tuple[str, tuple[int, ...]], ...]
+
+
+class CityPlan:
+    """Scenario and plan, as read from the folder by ``load``."""
+
+    def __init__(self, scenario: Scenario, plan: Plan, catalogue: Catalogue) -> None:
+        self.scenario = scenario
+        self.catalogue = catalogue
+        self.clock = Clock(**plan.clock)
+        self.broker = plan.broker
+        self.actors = tuple(ActorPlan(name, tuple(entities)) for name, entities in plan.actors)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> CityPlan:
+        """Raises FileNotFoundError when the city has never been launched from this folder."""
+        folder = Path(folder)
+        scenario = Scenario.from_json((folder / SCENARIO_FILE).read_bytes())
+        plan = msgspec.json.decode((folder / PLAN_FILE).read_bytes(), type=Plan)
+        return cls(scenario, plan, load_catalogue())
+
+    @staticmethod
+    def save(folder: Path, scenario: Scenario, plan: Plan) -> None:
+        """Write both files, readable by their owner only: they may hold the broker's password."""
+        for name, data in ((SCENARIO_FILE, scenario.to_json()), (PLAN_FILE, msgspec.json.encode(plan))):
+            path = folder / name
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+
+    def holder(self, name: str, *, epoch: int, incarnation: str) -> Holder:
+        """The twins of one actor, fresh."""
+        actor = next((each for each in self.actors if each.name == name), None)
+        if actor is None:
+            raise ValueError(f"the plan knows no twin actor {name!r}")
+        return holder_of(
+            [self.scenario.entities[number] for number in actor.entities],
+            self.scenario,
+            self.catalogue,
+            epoch=epoch,
+            incarnation=incarnation,
+        )
+
+
+def attribute_matrix(kind: Kind, entities: Sequence[Entity]) -> Column:
+    """Attributes ``(rows, n)`` of entities of one kind: what the scenario says over the kind's defaults."""
+    layout = kind.attributes.layout
+    matrix = np.repeat(layout.per_row("default"), len(entities), axis=1)
+    for column, entity in enumerate(entities):
+        for name, value in entity.attributes.items():
+            matrix[layout.places[name], column] = value
+    return matrix
+
+
+def decoders_of(kind: Kind, scenario: Scenario) -> Mapping[int, ReadingDecoder]:
+    """One decoder per topic source of a kind: -1 for the city's own topics, then remapped fleets by number."""
+    decoders = {-1: ReadingDecoder(kind.reading)}
+    for number, fleet in enumerate(scenario.fleets, start=1):
+        if fleet.kind == kind.name:
+            fields = {
+                each.source: FieldMap(field=each.field, factor=each.factor, offset=each.offset)
+                for each in fleet.fields
+            }
+            decoders[number] = ReadingDecoder(kind.reading, fields or None)
+    return decoders
+
+
+def holder_of(
+    entities: Sequence[Entity], scenario: Scenario, catalogue: Catalogue, *, epoch: int, incarnation: str
+) -> Holder:
+    """A Holder with one table per kind, kinds in the order of their first entity (entities come sorted by kind)."""
+    kinds = dict.fromkeys(entity.kind for entity in entities)
+    tables = []
+    for name in kinds:
+        kind = catalogue.kinds[name]
+        own = [entity for entity in entities if entity.kind == name]
+        tables.append(TwinTable(kind, [entity.id for entity in own], attribute_matrix(kind, own)))
+    return Holder(
+        tables,
+        {name: decoders_of(catalogue.kinds[name], scenario) for name in kinds},
+        epoch=epoch,
+        incarnation=incarnation,
+        future_s=scenario.limits.future_s,
+    )

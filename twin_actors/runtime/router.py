@@ -1,0 +1,419 @@
+"""The router actor: MQTT on one side, twin actors on the other, the log between them. One thread does it all."""
+
+from __future__ import annotations
+
+import json
+import logging
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any, NamedTuple, TypeVar
+
+import ray
+
+from twin_actors.core.inputs import Channel
+from twin_actors.core.ledger import Ledger
+from twin_actors.core.view import Value
+from twin_actors.runtime.fleets import FleetTopics
+from twin_actors.runtime.holder import Refused
+from twin_actors.runtime.links import Links
+from twin_actors.runtime.packing import Delivery
+from twin_actors.runtime.plan import CityPlan
+from twin_actors.runtime.reach import mqtt_client
+from twin_actors.runtime.routing import Placed, Routing, Share
+from twin_actors.store import DeadLetter, open_store
+from twin_actors.wire.client import Message
+from twin_actors.wire.messages import Command, decode_acknowledgement, encode_command, encode_dead_letter
+from twin_actors.wire.reasons import Reason
+from twin_actors.wire.topics import ACKNOWLEDGEMENT, Topics
+
+log = logging.getLogger(__name__)
+
+COMMIT_S = 0.004
+REQUEST_DEADLINE_S = 10.0
+SNAPSHOT_EVERY_S = 30.0
+SNAPSHOT_AT_BYTES = 32_000_000
+MOST_OPEN_COMMANDS = 10_000
+
+T = TypeVar("T")
+
+
+class Outgoing(NamedTuple):
+    """A command as the aggregator hands it over."""
+
+    id: str
+    decision: str
+    entity: str
+    values: Mapping[str, Value]
+    issued_at_s: float
+    expires_at_s: float
+
+
+class Answer(NamedTuple):
+    """A device's answer to a command."""
+
+    id: str
+    done: bool
+    at_s: float
+    note: str
+
+
+class Exchange(NamedTuple):
+    """What the router gives back when the aggregator hands over its effects."""
+
+    answers: list[Answer]
+    unsent: list[str]
+    latest_s: float
+
+
+class Router:
+    """Constructor arguments are ids and paths only. All state belongs to one thread; calls are handed to it."""
+
+    def __init__(self, folder: str, namespace: str, epoch: int) -> None:
+        plan = CityPlan.load(folder)
+        self._scenario, self._clock, self._namespace = plan.scenario, plan.clock, namespace
+        self._topics = Topics(plan.scenario.root)
+        self._store = open_store(plan.scenario.store_url)
+        self._log = self._store.log("router")
+        shares = {actor.name: Share(actor.name, epoch=1) for actor in plan.actors}
+        placed: list[Placed | None] = [None] * len(plan.scenario.entities)
+        for actor in plan.actors:
+            for place, number in enumerate(actor.entities):
+                placed[number] = Placed(shares[actor.name], place)
+        entities = [entity.id for entity in plan.scenario.entities]
+        self._number = {entity: number for number, entity in enumerate(entities)}
+        self._kinds = {entity.kind for entity in plan.scenario.entities}
+        self._routing = Routing(
+            entities=entities,
+            placed=[each for each in placed if each is not None],
+            log=self._log,
+            epoch=epoch,
+            backlog=plan.scenario.limits.backlog,
+        )
+        self._links = Links(self._routing, self._store, self._find, self._refused_by_twin)
+        self._fleets = FleetTopics(plan.scenario.fleets)
+        self._routes: dict[str, tuple[int, int]] = {
+            self._topics.telemetry(entity): (number, 0) for entity, number in self._number.items()
+        }
+        self._acks: list[tuple[int, int]] = []
+        self._answers: deque[Answer] = deque(maxlen=MOST_OPEN_COMMANDS)
+        self._open: dict[str, Outgoing] = {}
+        self._letters: list[DeadLetter] = []
+        self._dead_reasons: dict[str, int] = {}
+        self.first_reading_s: float | None = None
+        self._requests: queue.Queue[tuple[Callable[[], Any], Future[Any]]] = queue.Queue(maxsize=1000)
+        self._stopping = threading.Event()
+        self._failure = ""
+        self._busy = (0.0, 0.0)
+        self._client = mqtt_client(
+            plan.broker,
+            client_id=f"{plan.scenario.city}-router",
+            on_message=self._on_message,
+            manual_acknowledgement=True,
+            will=(self._topics.status, _status(plan.scenario.city, "lost"), 1, True),
+        )
+        qos = plan.scenario.broker.qos
+        self._client.subscribe([(topic, qos) for topic in (*self._topics.subscriptions(), *self._fleets.filters)])
+        self._thread = threading.Thread(target=self._run, name="router", daemon=True)
+        self._thread.start()
+
+    def _find(self, name: str) -> Any:
+        return ray.get_actor(name, namespace=self._namespace)
+
+    # -- the one thread ----------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            self._client.connect()
+            committed = polled = tidied = snapped = 0.0
+            announced = False
+            while not self._stopping.is_set():
+                self._client.step(0.0 if self._routing.fresh else 0.005)
+                now = time.monotonic()
+                if self._routing.fresh and now - committed >= COMMIT_S:
+                    self._commit(now)
+                    committed = now
+                if now - polled >= COMMIT_S:
+                    self._links.turn(now)
+                    polled = now
+                    self._serve()
+                if now - tidied >= 1.0:
+                    tidied = now
+                    if self._client.connected and not announced:
+                        self._publish(self._topics.status, _status(self._scenario.city, "up"), retain=True)
+                    announced = self._client.connected
+                    if now - snapped >= SNAPSHOT_EVERY_S or self._log.held_bytes > SNAPSHOT_AT_BYTES:
+                        self._links.take_snapshots(now)
+                        snapped = now
+                    self._routing.trim(self._links.oldest_needed(self._log.next_offset))
+            self._publish(self._topics.status, _status(self._scenario.city, "down"), retain=True)
+            self._client.stop()
+        except Exception as error:
+            self._failure = f"{type(error).__name__}: {error}"
+            log.exception("the router's loop failed")
+            raise
+
+    def _commit(self, now: float) -> None:
+        acks, self._acks = self._acks, []
+        self._routing.commit(now)
+        for connection, mid in acks:
+            self._client.acknowledge(mid, connection)
+        if self._letters:
+            letters, self._letters = self._letters, []
+            self._store.add_dead_letters(letters)
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                work, result = self._requests.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                result.set_result(work())
+            except Exception as error:
+                result.set_exception(error)
+
+    def _ask(self, work: Callable[[], T]) -> T:
+        """Have the thread do something and wait for it, with a deadline."""
+        if self._failure:
+            raise RuntimeError(f"the router has failed: {self._failure}")
+        result: Future[T] = Future()
+        self._requests.put((work, result), timeout=REQUEST_DEADLINE_S)
+        return result.result(timeout=REQUEST_DEADLINE_S)
+
+    # -- arrivals ----------------------------------------------------------------------------------------------
+
+    def _on_message(self, message: Message) -> None:
+        topic, payload = message.topic, message.payload
+        if message.qos:
+            self._acks.append((message.connection, message.mid))
+        route = self._routes.get(topic)
+        if route is None:
+            self._slow(topic, payload)
+            return
+        if len(payload) > self._scenario.limits.payload_bytes:
+            self._routing.refuse_of(route[0], payload)
+            self._dead(topic, Reason.TOO_LARGE, f"{len(payload):,} bytes", payload)
+            return
+        now_s = self._clock.now_s()
+        if self.first_reading_s is None:
+            self.first_reading_s = time.time()
+        self._routing.arrive(route[0], route[1], payload, now_s)
+
+    def _slow(self, topic: str, payload: bytes) -> None:
+        """Topics seen for the first time, answers of devices, and what belongs to nobody."""
+        parsed = self._topics.parse(topic)
+        if parsed is not None and parsed[1] == ACKNOWLEDGEMENT:
+            self._acknowledged(topic, parsed[0], payload)
+            return
+        fleet = self._fleets.match(topic)
+        entity = fleet.entity if fleet else parsed[0] if parsed else None
+        if entity is None:
+            self._routing.refuse(payload)
+            self._dead(topic, Reason.UNKNOWN_TOPIC, "", payload)
+        elif entity not in self._number:
+            self._routing.refuse(payload)
+            known = entity.split("/", 1)[0] in self._kinds
+            self._dead(topic, Reason.UNKNOWN_ENTITY if known else Reason.UNKNOWN_KIND, entity, payload)
+        else:
+            self._routes[topic] = (self._number[entity], fleet.source if fleet else 0)
+            if self.first_reading_s is None:
+                self.first_reading_s = time.time()
+            self._routing.arrive(*self._routes[topic], payload, self._clock.now_s())
+
+    def _acknowledged(self, topic: str, entity: str, payload: bytes) -> None:
+        now_s = self._clock.now_s()
+        answer = decode_acknowledgement(payload)
+        if isinstance(answer, Reason):
+            self._routing.refuse(payload)
+            self._dead(topic, answer, "", payload)
+            return
+        command = self._open.get(answer.id)
+        if command is None or command.entity != entity:
+            self._routing.refuse(payload)
+            self._dead(topic, Reason.UNKNOWN_COMMAND, answer.id, payload)
+            return
+        del self._open[answer.id]
+        self._answers.append(Answer(answer.id, answer.done, now_s, answer.note))
+        if answer.done:
+            values = dict(command.values)
+            self._routing.tell(self._number[entity], Channel.COMMAND, now_s, values, now_s)
+
+    def _dead(self, topic: str, reason: Reason, detail: str, payload: bytes, received_at_s: float | None = None) -> None:
+        self._bury(
+            DeadLetter(
+                topic=topic,
+                reason=reason.value,
+                detail=reason.explain(detail),
+                payload=payload,
+                received_at_s=self._clock.now_s() if received_at_s is None else received_at_s,
+            )
+        )
+
+    def _refused_by_twin(self, share: Share, refused: list[tuple[Refused, Delivery]]) -> None:
+        for each, delivery in refused:
+            entity = self._routing.entities[share.entities[delivery.place]]
+            topic = self._topics.telemetry(entity)
+            if delivery.source:
+                topic = f"{self._scenario.fleets[delivery.source - 1].topic} ({entity})"
+            self._dead(topic, Reason(each.reason), each.detail, delivery.payload, delivery.received_at_s)
+
+    def _bury(self, letter: DeadLetter) -> None:
+        self._letters.append(letter)
+        self._dead_reasons[letter.reason] = self._dead_reasons.get(letter.reason, 0) + 1
+        self._publish(self._topics.dead_letter, encode_dead_letter(letter))
+
+    def _publish(self, topic: str, payload: bytes, *, qos: int = 0, retain: bool = False) -> bool:
+        return self._client.publish(topic, payload, qos=qos, retain=retain)
+
+    # -- calls -------------------------------------------------------------------------------------------------
+
+    def exchange(
+        self,
+        commands: Sequence[Outgoing],
+        couplings: Sequence[tuple[str, float, Mapping[str, Value]]],
+        news: Sequence[tuple[str, bytes]],
+    ) -> Exchange:
+        """Send the aggregator's effects on their way and give it the answers of devices since the last time.
+
+        ``couplings`` are (entity, at_s, values); ``news`` are (city channel, payload) for listeners of the city.
+        """
+        return self._ask(lambda: self._exchange(commands, couplings, news))
+
+    def _exchange(
+        self,
+        commands: Sequence[Outgoing],
+        couplings: Sequence[tuple[str, float, Mapping[str, Value]]],
+        news: Sequence[tuple[str, bytes]],
+    ) -> Exchange:
+        now_s = self._clock.now_s()
+        unsent = [command.id for command in commands if not self._send_command(command, now_s)]
+        for entity, at_s, values in couplings:
+            self._routing.tell(self._number[entity], Channel.COUPLING, at_s, values, now_s)
+        channels = {"decision": self._topics.decision, "alert": self._topics.alert}
+        for channel, payload in news:
+            self._publish(channels[channel], payload)
+        for command_id in [each.id for each in self._open.values() if each.expires_at_s < now_s]:
+            del self._open[command_id]
+        answers = list(self._answers)
+        self._answers.clear()
+        return Exchange(answers, unsent, max((s.latest_s for s in self._routing.shares.values()), default=-1.0))
+
+    def _send_command(self, command: Outgoing, now_s: float) -> bool:
+        if len(self._open) >= MOST_OPEN_COMMANDS:
+            return False
+        payload = encode_command(
+            Command(
+                id=command.id,
+                issued_at_s=command.issued_at_s,
+                expires_at_s=command.expires_at_s,
+                epoch=self._routing.epoch,
+                decision=command.decision,
+                values=dict(command.values),
+            )
+        )
+        if not self._publish(self._topics.command(command.entity), payload, qos=1):
+            return False
+        self._open[command.id] = command
+        self._routing.tell(self._number[command.entity], Channel.DESIRED, now_s, command.values, now_s)
+        return True
+
+    def ledger(self) -> Ledger:
+        return self._ask(self._routing.ledger)
+
+    def ledger_by_entity(self) -> dict[str, Ledger]:
+        """One ledger per entity, and one under "" for readings of nobody."""
+        refs = {name: link.handle.fates_by_entity for name, link in self._links.links.items() if link.handle}
+        snapshot, asked = self._ask(lambda: (self._count_arrivals(), {n: call.remote() for n, call in refs.items()}))
+        received, dead, shed, nobody, waiting = snapshot
+        answers = dict(zip(asked, ray.get(list(asked.values()), timeout=REQUEST_DEADLINE_S), strict=True))
+        fates = {entity: fate for _, by_entity in answers.values() for entity, fate in by_entity.items()}
+        reached = {name: offset for name, (offset, _) in answers.items()}
+        in_flight: dict[int, int] = {}
+        for share, offset, number, readings in waiting:
+            if offset > reached.get(share, -1):
+                in_flight[number] = in_flight.get(number, 0) + readings
+        ledgers = {"": nobody}
+        for number, entity in enumerate(self._routing.entities):
+            applied, duplicate, late, rejected = fates.get(entity, (0, 0, 0, 0))
+            ledgers[entity] = Ledger(
+                received=received[number],
+                applied=applied,
+                duplicate=duplicate,
+                late=late,
+                dead_lettered=rejected + dead[number],
+                shed=shed[number],
+                in_flight=in_flight.get(number, 0),
+            )
+        return ledgers
+
+    def _count_arrivals(
+        self,
+    ) -> tuple[list[int], list[int], list[int], Ledger, list[tuple[str, int, int, int]]]:
+        """Everything counted on arrival, and every reading not yet known to be applied, at one moment.
+
+        Calls of one sender to one actor run in order, so an actor asked at this moment answers for all that was
+        sent to it before; what it has applied beyond that is recognised by its offset.
+        """
+        routing = self._routing
+        nobody = Ledger(received=routing.received_by_nobody, dead_lettered=routing.dead_by_nobody)
+        return (
+            list(routing.received_by_entity),
+            list(routing.dead_by_entity),
+            list(routing.shed_by_entity),
+            nobody,
+            list(routing.on_their_way()),
+        )
+
+    def status(self) -> dict[str, Any]:
+        return self._ask(self._status)
+
+    def _status(self) -> dict[str, Any]:
+        links = self._links.links.values()
+        return {
+            "connected": self._client.connected,
+            "protocol": self._client.protocol,
+            "reconnects": self._client.reconnects,
+            "first_reading_s": self.first_reading_s,
+            "dead_letter_reasons": dict(self._dead_reasons),
+            "open_commands": len(self._open),
+            "log_bytes": self._log.held_bytes,
+            "log_offset": self._log.next_offset,
+            "rejected_fields": sum(link.share.outcomes.rejected_fields for link in links),
+            "missing_upstream": sum(link.share.outcomes.missing_upstream for link in links),
+            "unpublished": self._client.refused,
+            "cpu_s": time.process_time(),
+            "actors": {
+                link.share.name: {
+                    "standing": link.standing.value,
+                    "received": link.share.received,
+                    "offset": link.share.outcomes.offset,
+                    "waiting": len(link.share.waiting),
+                    "under_way": len(link.share.under_way),
+                    "busy_s": link.share.busy_s,
+                    "resent": link.share.resent,
+                    "failures": link.failures,
+                    "last_error": link.last_error,
+                }
+                for link in links
+            },
+        }
+
+    def dead_letters(self, last: int) -> list[DeadLetter]:
+        return self._ask(lambda: (self._store.dead_letters(last) + self._letters)[-last:])
+
+    def latest_s(self) -> float:
+        """The newest device time that any twin has seen."""
+        return self._ask(lambda: max((s.latest_s for s in self._routing.shares.values()), default=float("-inf")))
+
+    def stop(self) -> None:
+        """Say goodbye to the broker and end the thread."""
+        self._stopping.set()
+        self._thread.join(timeout=REQUEST_DEADLINE_S)
+
+
+def _status(city: str, state: str) -> bytes:
+    return json.dumps({"city": city, "status": state}).encode()

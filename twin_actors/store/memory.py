@@ -1,0 +1,94 @@
+"""The in-memory engine: one process holds everything, bounded, and it ends with that process."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from twin_actors.store.base import DeadLetter, Entry, LogTrimmed, StaleEpoch
+
+MOST_RECORDS = 10_000
+"""Records and dead letters kept of each sort; older ones are forgotten (their counters are not)."""
+
+
+class MemoryLog:
+    """Entries of one router share, held until they are trimmed behind the snapshots."""
+
+    def __init__(self) -> None:
+        self._entries: list[Entry] = []
+        self._first = 0
+        self._epoch = 0
+        self._bytes = 0
+
+    def append(self, epoch: int, entries: Sequence[Entry]) -> int:
+        if epoch < self._epoch:
+            raise StaleEpoch(f"log is written by epoch {self._epoch}, refused epoch {epoch}")
+        self._epoch = epoch
+        first = self._first + len(self._entries)
+        self._entries.extend(entries)
+        self._bytes += sum(map(_size, entries))
+        return first
+
+    def read(self, first: int, limit: int) -> list[tuple[int, Entry]]:
+        if first < self._first:
+            raise LogTrimmed(f"offset {first} was trimmed; the log begins at {self._first}")
+        skip = first - self._first
+        return list(enumerate(self._entries[skip : skip + limit], start=first))
+
+    def trim(self, before: int) -> None:
+        count = min(max(before - self._first, 0), len(self._entries))
+        self._bytes -= sum(map(_size, self._entries[:count]))
+        del self._entries[:count]
+        self._first += count
+
+    @property
+    def next_offset(self) -> int:
+        return self._first + len(self._entries)
+
+    @property
+    def held_bytes(self) -> int:
+        return self._bytes
+
+
+def _size(entry: Entry) -> int:
+    return len(entry.payload) + 64
+
+
+class MemoryStore:
+    """See Store. Nothing survives the process: no durability is claimed."""
+
+    def __init__(self) -> None:
+        self._logs: dict[str, MemoryLog] = {}
+        self._epochs: dict[str, int] = {}
+        self._snapshots: dict[str, tuple[int, int, bytes]] = {}
+        self._dead: deque[DeadLetter] = deque(maxlen=MOST_RECORDS)
+        self._records: dict[str, deque[Mapping[str, Any]]] = {}
+
+    def log(self, share: str) -> MemoryLog:
+        return self._logs.setdefault(share, MemoryLog())
+
+    def next_epoch(self, name: str) -> int:
+        self._epochs[name] = self._epochs.get(name, 0) + 1
+        return self._epochs[name]
+
+    def save_snapshot(self, name: str, epoch: int, offset: int, blob: bytes) -> None:
+        held = self._snapshots.get(name)
+        if held is not None and epoch < held[0]:
+            raise StaleEpoch(f"{name}: snapshot of epoch {epoch} refused, epoch {held[0]} wrote last")
+        self._snapshots[name] = (epoch, offset, blob)
+
+    def load_snapshot(self, name: str) -> tuple[int, int, bytes] | None:
+        return self._snapshots.get(name)
+
+    def add_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
+        self._dead.extend(letters)
+
+    def dead_letters(self, last: int) -> list[DeadLetter]:
+        return list(self._dead)[-last:]
+
+    def record(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        self._records.setdefault(table, deque(maxlen=MOST_RECORDS)).extend(rows)
+
+    def records(self, table: str, last: int) -> list[Mapping[str, Any]]:
+        return list(self._records.get(table, ()))[-last:]
