@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,9 +67,8 @@ def goes_on(amount: Column, present: Column, news: NDArray[np.bool_]) -> NDArray
 
 
 def in_force(target: KindView, fields: tuple[str, ...]) -> Column:
-    """Couplings of a view as rows ``(parts, t)``, a vector field giving one row for each component."""
-    rows = [np.asarray(getattr(target.couplings, field), dtype=np.float64) for field in fields]
-    return np.concatenate([row.reshape(-1, len(target.ids)) for row in rows])
+    """Scalar couplings of a view as rows ``(parts, t)``."""
+    return np.stack([np.asarray(getattr(target.couplings, field), dtype=np.float64) for field in fields])
 
 
 def renewal_s(target: KindView, field: str) -> float:
@@ -78,24 +77,24 @@ def renewal_s(target: KindView, field: str) -> float:
 
 
 def couplings_to(
-    target: KindView, rows: Iterable[int], field_of_part: tuple[str, ...], arrivals: Arrivals
+    target: KindView, rows: Iterable[int], fields: tuple[str, ...], arrivals: Arrivals
 ) -> tuple[CoupleTo, ...]:
-    """One effect per target row; parts that share a field name become the components of that field."""
-    effects = []
-    for row in rows:
-        values: dict[str, float | tuple[float, ...]] = {}
-        for field in dict.fromkeys(field_of_part):
-            numbers = [float(arrivals.amount[part, row]) for part, name in enumerate(field_of_part) if name == field]
-            values[field] = numbers[0] if len(numbers) == 1 else tuple(numbers)
-        effects.append(CoupleTo(entity=target.ids[row], values=values, after_s=float(arrivals.after_s[row])))
-    return tuple(effects)
+    """One effect per target row; part ``i`` of the arrivals is the value of the scalar field ``fields[i]``."""
+    return tuple(
+        CoupleTo(
+            entity=target.ids[row],
+            values={field: float(arrivals.amount[part, row]) for part, field in enumerate(fields)},
+            after_s=float(arrivals.after_s[row]),
+        )
+        for row in rows
+    )
 
 
 def causes(
-    source: KindView, links: Links, rows: NDArray[np.intp], sent: Column, heard: NDArray[np.bool_]
+    ids: Sequence[str], links: Links, rows: NDArray[np.intp], sent: Column, heard: NDArray[np.bool_]
 ) -> tuple[str, ...]:
     """Ids of the heard sources that send something to the target ``rows``; of all heard ones if nobody does."""
     into = heard & np.isin(links.target, rows)
     sending = into & (sent > 0).any(axis=0)
     chosen = links.source[sending if sending.any() else into]
-    return tuple(source.ids[place] for place in dict.fromkeys(chosen.tolist()))
+    return tuple(ids[place] for place in dict.fromkeys(chosen.tolist()))

@@ -1,4 +1,4 @@
-"""The rule ``venue_emptying``: people who leave a venue by car are traffic at the intersections nearby."""
+"""The rule ``venue_emptying``: people who leave a venue by car are traffic on the streets nearby."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from twin_actors.core.columns import Column
 from twin_actors.core.view import KindView, Links, Parameters, Policy, Proposal, View
 
 RELATION = "empties_to"
+TARGETS = ("intersection", "road")
 FIELD = "event_vph"
 
 
@@ -35,16 +36,20 @@ def outflow_pmin(venues: KindView) -> Column:
 
 
 def propose(view: View, parameters: Parameters) -> Iterable[Proposal]:
-    """One proposal per venue that sends most of the cars to some intersection where that is news.
+    """One proposal per venue that sends most of the cars to some intersection or road where that is news.
 
     A venue starts to count when its net outflow exceeds ``outflow_pmin`` and counts until it is below
-    ``release_share`` of that. An intersection that several venues empty to is sent their sum. A venue not heard
+    ``release_share`` of that. A target that several venues empty to is sent their sum. A venue not heard
     of for ``stale_s`` counts for nothing and decides nothing.
     """
-    venues, targets = view.kinds.get("venue"), view.kinds.get("intersection")
-    links = view.links(RELATION, "venue", "intersection")
-    if venues is None or targets is None or not len(links.source):
-        return
+    venues = view.kinds.get("venue")
+    for kind in TARGETS:
+        targets, links = view.kinds.get(kind), view.links(RELATION, "venue", kind)
+        if venues is not None and targets is not None and len(links.source):
+            yield from _to_targets(venues, targets, links, parameters)
+
+
+def _to_targets(venues: KindView, targets: KindView, links: Links, parameters: Parameters) -> Iterator[Proposal]:
     present = in_force(targets, (FIELD,))
     outflow = outflow_pmin(venues)
     counting = np.zeros(len(venues.ids), dtype=bool)
@@ -89,19 +94,19 @@ def _by_venue(
             cooldown_s = max(float(parameters["cooldown_s"]), float(arrivals.after_s[rows].max()))
         going = f"{outflow_pmin(venues)[leader]:.0f} persons/min leave, {total_vph:.0f} veh/h"
         yield Proposal(
-            key=f"venue_emptying/{venue}/{level}",
-            reason=f"{venue}: {going} to {len(rows)} intersection(s)"
+            key=f"venue_emptying/{venue}/{targets.kind.name}/{level}",
+            reason=f"{venue}: {going} to {len(rows)} {targets.kind.name}(s)"
             if total_vph > 0
             else f"{venue}: no longer emptying",
             effects=couplings_to(targets, rows.tolist(), (FIELD,), arrivals),
-            because=causes(venues, links, rows, sent, heard),
+            because=causes(venues.ids, links, rows, sent, heard),
             cooldown_s=cooldown_s,
         )
 
 
 VENUE_EMPTYING = Policy(
     name="venue_emptying",
-    doc="While a venue empties, the intersections it empties_to expect its cars after the link's delay.",
+    doc="While a venue empties, the streets it empties_to expect its cars after the link's delay.",
     propose=propose,
     defaults={
         "outflow_pmin": 60.0,

@@ -23,7 +23,9 @@ BLOCK = Axis("block", ("b1", "b2", "b3", "b4", "b5"))
 
 
 class SubstationAttributes(Attributes):
-    """The transformer and its blocks. Thermal defaults: ONAF power transformer, IEC 60076-7:2018 Table 4.
+    """The transformer and its blocks.
+
+    Thermal defaults: the recommended characteristics of IEC 60076-7 for an ONAF power transformer.
 
     For an ONAN distribution transformer: oil_rise_k 55, hotspot_factor × gradient_k 23, oil_tau_min 180,
     winding_tau_min 4, loss_ratio 5, winding_exponent 1.6, k11 1, k21 1, k22 2.
@@ -73,9 +75,7 @@ class SubstationState(State):
 
     demand_mw: Column = state("MW", default=19.0, minimum=0.0, maximum=4000.0, unsure_sd=15.0, drift=3.0)
     voltage_pu: Column = state("pu", default=1.0, minimum=0.0, maximum=1.5, unsure_sd=0.05, drift=0.02)
-    ambient_temp_c: Column = state(
-        "degC", default=20.0, minimum=-50.0, maximum=60.0, unsure_sd=8.0, drift=1.5
-    )
+    ambient_temp_c: Column = state("degC", default=20.0, minimum=-50.0, maximum=60.0, unsure_sd=8.0, drift=1.5)
     oil_temp_c: Column = state("degC", default=42.8, minimum=-50.0, maximum=250.0, unsure_sd=15.0, drift=0.5)
     h1_k: Column = state("K", default=21.1, minimum=0.0, maximum=500.0, unsure_sd=15.0, drift=1.0)
     h2_k: Column = state("K", default=10.6, minimum=0.0, maximum=500.0, unsure_sd=8.0, drift=0.5)

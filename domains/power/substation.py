@@ -18,8 +18,8 @@ from domains.power.records import (
 from twin_actors.core.columns import Column, Windows
 from twin_actors.core.kind import Alert, Indicator, Indicators, Kind, Need, Step
 
-# Temperatures and load are exact for any step; five minutes keep the ageing integral within 0.1 % (thermal.py).
-MAX_STEP_S = 300.0
+# Temperatures and load are exact for any step; three minutes keep the ageing integral within 0.1 % (thermal.py).
+MAX_STEP_S = 180.0
 
 GENERATOR_BOUND_S = 4 * 3600.0
 CREW_BOUND_S = 2 * 3600.0
@@ -44,9 +44,9 @@ def predict(
 ) -> SubstationState:
     """Heat or cool the transformer under the load that is left after shedding, exactly for any step.
 
-    IEC 60076-7:2018, 8.2, exponential form, in closed form while demand, transfer and breakers hold. Demand and
+    IEC 60076-7, exponential form, in closed form while demand, transfer and breakers hold. Demand and
     voltage stay as they are; ambient fades slowly to its usual value. Ageing is ∫V dt with V = 2^((θh − 98)/6)
-    (6.2 and 6.3), integrated along the exact course of the hot spot.
+    (plain kraft paper), integrated along the exact course of the hot spot.
     """
     served = loading.served_mw(state.demand_mw, couplings.transfer_mw, attributes, command)
     course = thermal.Course.of(temperatures(state), loading.load_factor(served, attributes), attributes)
@@ -77,9 +77,7 @@ def indicators(
     load = asked - shed
     factor = loading.load_factor(load, attributes)
     hot_spot_c = temperatures(state).hot_spot_c
-    permissible = thermal.permissible_load_factor(
-        attributes.hot_spot_limit_c, state.ambient_temp_c, attributes
-    )
+    permissible = thermal.permissible_load_factor(attributes.hot_spot_limit_c, state.ambient_temp_c, attributes)
     return {
         "load_mw": load,
         "load_factor": factor,
@@ -101,9 +99,7 @@ SHOWS = (
     Indicator(name="hot_spot_temp_c", unit="degC", doc="hottest spot of the winding: θo + Δθh1 − Δθh2"),
     Indicator(name="hot_spot_margin_k", unit="K", doc="hot_spot_limit_c less the hot spot; negative: too hot"),
     Indicator(name="oil_margin_k", unit="K", doc="oil_limit_c less the top oil; negative: too hot"),
-    Indicator(
-        name="steady_hot_spot_temp_c", unit="degC", doc="hot spot that the present load and ambient lead to"
-    ),
+    Indicator(name="steady_hot_spot_temp_c", unit="degC", doc="hot spot that the present load and ambient lead to"),
     Indicator(name="ageing_rate", unit="1", doc="relative ageing rate V of the insulation; 1 is normal life"),
     Indicator(name="shed_mw", unit="MW", doc="load that is asked for and not served"),
     Indicator(name="unserved_share", unit="1", doc="shed_mw over all that is asked for"),
@@ -141,15 +137,13 @@ ALERTS = (
         for_s=60.0,
         says="the load is above the rated power",
     ),
-    # EN 50160:2010, 4.2.2: 90 to 110 per cent of the nominal voltage.
+    # EN 50160: 90 to 110 per cent of the nominal voltage.
     Alert(name="undervoltage", of="voltage_pu", below=0.9, clear=0.92, says="below 90 % of nominal"),
     Alert(name="overvoltage", of="voltage_pu", above=1.1, clear=1.08, says="above 110 % of nominal"),
 )
 
 
-def needs(
-    state: SubstationState, attributes: SubstationAttributes, indicators: Indicators
-) -> Mapping[str, Need]:
+def needs(state: SubstationState, attributes: SubstationAttributes, indicators: Indicators) -> Mapping[str, Need]:
     """``mobile_generator`` in MW: what is unserved and what is above the rating; ``crew``: one if too hot.
 
     A megawatt of a generator counts double where customers are without power; a crew grows more urgent with
@@ -161,9 +155,7 @@ def needs(
     too_hot_k = np.maximum(-indicators["hot_spot_margin_k"], 0.0)
     hot = indicators["hot_spot_margin_k"] < 0.0
     return {
-        "mobile_generator": Need(
-            amount=wanted, urgency=urgency, duration_s=np.full_like(wanted, GENERATOR_BOUND_S)
-        ),
+        "mobile_generator": Need(amount=wanted, urgency=urgency, duration_s=np.full_like(wanted, GENERATOR_BOUND_S)),
         "crew": Need(
             amount=hot.astype(np.float64),
             urgency=np.where(hot, HOT_URGENCY + too_hot_k, 0.0),

@@ -1,4 +1,4 @@
-"""The thermal model of an oil-immersed transformer: IEC 60076-7:2018, exponential form, as pure column functions.
+"""The thermal model of an oil-immersed transformer: IEC 60076-7, exponential form, as pure column functions.
 
 Every function takes numpy columns (or plain numbers) that broadcast against each other and mutates nothing.
 Temperatures are in °C, rises and gradients in K, times in s unless the name says otherwise.
@@ -26,7 +26,7 @@ _NEWTON_STEPS = 8
 
 
 class Transformer(Protocol):
-    """The constants of IEC 60076-7 clause 8 (symbols and typical values: its Table 4)."""
+    """The constants of IEC 60076-7 in its own symbols."""
 
     oil_rise_k: Column  # Δθor: top-oil rise in steady state at rated losses
     hotspot_factor: Column  # H
@@ -54,7 +54,7 @@ class Temperatures:
 
     @property
     def hot_spot_c(self) -> Column:
-        """θh = θo + Δθh1 − Δθh2 (IEC 60076-7, 8.2.2)."""
+        """θh = θo + Δθh1 − Δθh2 (IEC 60076-7)."""
         return self.oil_c + self.h1_k - self.h2_k
 
 
@@ -77,7 +77,7 @@ def steady_hot_spot(load_factor: Column, ambient_c: Column, transformer: Transfo
 
 
 def ageing_rate(hot_spot_c: Column, upgraded_paper: Column) -> Column:
-    """Relative ageing rate V, 1 at the rated hot spot (IEC 60076-7, 6.2, equations 2 and 3).
+    """Relative ageing rate V, 1 at the rated hot spot (IEC 60076-7, relative ageing rate; IEEE C57.91).
 
     Plain kraft paper: V = 2^((θh − 98)/6). Thermally upgraded paper (``upgraded_paper`` 1):
     V = exp(15000/383 − 15000/(θh + 273)), which is 1 at 110 °C.
@@ -94,9 +94,10 @@ def ageing_rate(hot_spot_c: Column, upgraded_paper: Column) -> Column:
 class Course:
     """How the temperatures go on from a start under a constant load factor: exact at any later moment.
 
-    IEC 60076-7:2018, 8.2: each of top oil, Δθh1 and Δθh2 relaxes to its steady value with the time constants
-    k11·τo, k22·τw and τo/k22. Ambient relaxes to ``ambient_default_c`` with ``AMBIENT_MEMORY_S``, which adds one
-    term to the oil; an ambient at its default stays there and leaves the standard's own exponential step.
+    IEC 60076-7, exponential equations: each of top oil, Δθh1 and Δθh2 relaxes to its steady value with the
+    time constants k11·τo, k22·τw and τo/k22. Ambient relaxes to ``ambient_default_c`` with
+    ``AMBIENT_MEMORY_S``, which adds one term to the oil; an ambient at its default stays there and leaves the
+    standard's own exponential step.
     """
 
     start: Temperatures
@@ -136,10 +137,10 @@ class Course:
         )
 
     def loss_of_life_h(self, dt_s: Column) -> Column:
-        """Insulation life used in ``dt_s``, h: L = ∫V dt (IEC 60076-7, 6.3) by three-point Gauss-Legendre.
+        """Insulation life used in ``dt_s``, h: L = ∫V dt (IEC 60076-7) by three-point Gauss-Legendre.
 
         The hot spot at the three instants is exact, so only the quadrature errs: below 0.1 % of the loss for
-        steps of five minutes, also when the load jumps from nothing to twice the rated one (see the tests).
+        steps of three minutes, also when the load leaps between nothing and twice the rated one (see the tests).
         """
         upgraded = self.transformer.upgraded_paper
         rate: Column = np.zeros(())

@@ -50,13 +50,13 @@ def level_of_service(amount: ArrayLike, upper_limits: tuple[float, ...]) -> Numb
     return np.searchsorted(np.asarray(upper_limits), np.asarray(amount), side="left").astype(np.float64)
 
 
-def persons_inside(initial: ArrayLike, entered: ArrayLike, left: ArrayLike) -> Numbers:
+def persons_inside(initial: Numbers, entered: Numbers, left: Numbers) -> Numbers:
     """Persons inside by conservation: initial + entered − left, never below zero.
 
     Door counters miscount, so that the counted left may exceed the counted entered; the venue is empty then.
     """
-    counted = np.asarray(initial, dtype=np.float64) + entered - np.asarray(left, dtype=np.float64)
-    return np.maximum(counted, 0.0)
+    inside: Numbers = np.maximum(initial + entered - left, 0.0)
+    return inside
 
 
 def weidmann_speed_mps(density_per_m2: ArrayLike) -> Numbers:

@@ -25,7 +25,6 @@ from twin_actors.core.columns import (
     attribute,
     command,
     coupling,
-    reading,
     running_total,
     state,
 )
@@ -55,26 +54,19 @@ class VenueAttributes(Attributes):
 
 
 class VenueReading(Reading):
-    """The counters at the doors since they were switched on, and what is known of the people inside."""
+    """The counters at the doors, since they were switched on."""
 
     in_persons: Column = running_total("persons", of="entered_persons", sd=1.0)
     out_persons: Column = running_total("persons", of="left_persons", sd=1.0)
-    inside_persons: Column = reading("persons", minimum=0.0, sd=5.0)
-    """People known to be inside, said whenever it is known: 0 at closing time, a count by staff or camera."""
 
 
 class VenueState(State):
-    """Levels of the two totals, the two flows that move them, and what the counters have missed.
+    """Levels of the two totals, and the two flows that move them (latent: no device measures a flow)."""
 
-    No device measures a flow or a miscount: the joint filter finds them from the totals. Door counters miss people
-    for ever: the 105 days of CalIt2 (UCI 156) end each day 8 persons off on average, 18 persons standard deviation.
-    """
-
-    entered_persons: Column = state("persons", minimum=0.0, default=0.0, unsure_sd=20_000.0, drift=60.0)
-    left_persons: Column = state("persons", minimum=0.0, default=0.0, unsure_sd=20_000.0, drift=60.0)
+    entered_persons: Column = state("persons", minimum=0.0, default=0.0, unsure_sd=10_000.0, drift=60.0)
+    left_persons: Column = state("persons", minimum=0.0, default=0.0, unsure_sd=10_000.0, drift=60.0)
     inflow_pmin: Column = state("persons/min", minimum=0.0, default=0.0, unsure_sd=150.0, drift=250.0)
     outflow_pmin: Column = state("persons/min", minimum=0.0, default=0.0, unsure_sd=150.0, drift=250.0)
-    miscount_persons: Column = state("persons", default=0.0, unsure_sd=100.0, drift=4.0)
 
 
 class VenueCommand(Command):
@@ -96,13 +88,8 @@ def entry_capacity_pmin(attributes: VenueAttributes, command: VenueCommand) -> C
 
 
 def occupancy_persons(state: VenueState, attributes: VenueAttributes) -> Column:
-    """Persons inside: initial + entered − left + miscount, never below zero."""
-    return persons_inside(attributes.initial_persons, state.entered_persons, state.left_persons, state.miscount_persons)
-
-
-def observe(state: VenueState, attributes: VenueAttributes, command: VenueCommand) -> Mapping[str, Column]:
-    """What a count of the people inside should say."""
-    return {"inside_persons": occupancy_persons(state, attributes)}
+    """Persons inside: initial + entered − left, never below zero."""
+    return persons_inside(attributes.initial_persons, state.entered_persons, state.left_persons)
 
 
 def predict(
@@ -115,12 +102,12 @@ def predict(
     """Conservation of people; exact for any step while flows, gates and arrivals hold.
 
     entered' = entered + min(inflow + arrivals, open gates) dt;  left' = left + outflow dt, but nobody leaves
-    who is not inside: left' ≤ initial + entered' + miscount. A total never falls, also not where counters disagree.
+    who is not inside: left' ≤ initial + entered'. A total never falls, also not where counters disagree.
     """
     entry_pmin = np.minimum(state.inflow_pmin + couplings.arrivals_pmin, entry_capacity_pmin(attributes, command))
     entered = state.entered_persons + entry_pmin / 60 * step.dt_s
     wish = state.left_persons + state.outflow_pmin / 60 * step.dt_s
-    most = attributes.initial_persons + entered + state.miscount_persons
+    most = attributes.initial_persons + entered
     left = np.maximum(np.minimum(wish, most), state.left_persons)
     return state.replace(entered_persons=entered, left_persons=left)
 
@@ -181,7 +168,6 @@ VENUE = Kind(
     command=VenueCommand,
     couplings=VenueCouplings,
     predict=predict,
-    observe=observe,
     indicators=indicators,
     needs=needs,
     control=control,

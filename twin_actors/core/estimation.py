@@ -214,7 +214,7 @@ def limit_covariances(plan: JointPlan, covariances: list[Column], unsure2: Colum
         k = block.size
         own = covariance[np.arange(k), np.arange(k)]  # (k, m, b)
         cap = unsure2[block.rows]  # (k, m, 1)
-        scale = np.where(own > cap, np.sqrt(cap / np.maximum(own, _TINY)), 1.0)
+        scale = np.sqrt(cap / np.maximum(own, np.maximum(cap, _TINY)))
         limited.append(covariance * scale[:, None] * scale[None, :])
     return limited
 

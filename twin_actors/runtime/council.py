@@ -31,6 +31,8 @@ from twin_actors.scenario.model import Scenario
 KEPT = 2_000
 """Records of each sort that the aggregator itself keeps at hand; the store keeps more."""
 MOST_SCHEDULED = 100_000
+EXACT_PAIRS = 400
+"""Pairs of unit and demand up to which branch and bound may follow the fast plan without holding up a tick."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +154,7 @@ class Council:
         free = self._fleet.free(view.now_s)
         if not demands or not free:
             return
-        allocation = allocate(demands, free, now_s=view.now_s)
+        allocation = allocate(demands, free, now_s=view.now_s, exact_pairs=EXACT_PAIRS)
         if not allocation.assignments:
             return
         self._fleet = self._fleet.assign(allocation.assignments)

@@ -25,8 +25,8 @@ from twin_actors.runtime.plan import CityPlan
 from twin_actors.runtime.reach import mqtt_client
 from twin_actors.runtime.routing import Placed, Routing, Share
 from twin_actors.store import DeadLetter, open_store
-from twin_actors.wire.client import Message
-from twin_actors.wire.messages import Command, decode_acknowledgement, encode_command, encode_dead_letter
+from twin_actors.wire import messages
+from twin_actors.wire.client import Will
 from twin_actors.wire.reasons import Reason
 from twin_actors.wire.topics import ACKNOWLEDGEMENT, Topics
 
@@ -98,7 +98,7 @@ class Router:
         self._routes: dict[str, tuple[int, int]] = {
             self._topics.telemetry(entity): (number, 0) for entity, number in self._number.items()
         }
-        self._acks: list[tuple[int, int]] = []
+        self._delivered: tuple[int, int] | None = None  # last QoS 1 delivery: (mid, connection)
         self._answers: deque[Answer] = deque(maxlen=MOST_OPEN_COMMANDS)
         self._open: dict[str, Outgoing] = {}
         self._letters: list[DeadLetter] = []
@@ -107,16 +107,18 @@ class Router:
         self._requests: queue.Queue[tuple[Callable[[], Any], Future[Any]]] = queue.Queue(maxsize=1000)
         self._stopping = threading.Event()
         self._failure = ""
-        self._busy = (0.0, 0.0)
         self._client = mqtt_client(
             plan.broker,
             client_id=f"{plan.scenario.city}-router",
-            on_message=self._on_message,
-            manual_acknowledgement=True,
-            will=(self._topics.status, _status(plan.scenario.city, "lost"), 1, True),
+            receive=self._receive,
+            subscriptions=[
+                *((topic, plan.scenario.broker.qos) for topic in self._topics.subscriptions(self._kinds)),
+                *((topic, plan.scenario.broker.qos) for topic in self._fleets.filters),
+            ],
+            clean_start=False,
+            manual_ack=True,
+            will=Will(topic=self._topics.status, payload=_status(plan.scenario.city, "lost")),
         )
-        qos = plan.scenario.broker.qos
-        self._client.subscribe([(topic, qos) for topic in (*self._topics.subscriptions(), *self._fleets.filters)])
         self._thread = threading.Thread(target=self._run, name="router", daemon=True)
         self._thread.start()
 
@@ -127,13 +129,12 @@ class Router:
 
     def _run(self) -> None:
         try:
-            self._client.connect()
             committed = polled = tidied = snapped = 0.0
             announced = False
             while not self._stopping.is_set():
                 self._client.step(0.0 if self._routing.fresh else 0.005)
                 now = time.monotonic()
-                if self._routing.fresh and now - committed >= COMMIT_S:
+                if (self._routing.fresh or self._delivered) and now - committed >= COMMIT_S:
                     self._commit(now)
                     committed = now
                 if now - polled >= COMMIT_S:
@@ -142,25 +143,25 @@ class Router:
                     self._serve()
                 if now - tidied >= 1.0:
                     tidied = now
-                    if self._client.connected and not announced:
-                        self._publish(self._topics.status, _status(self._scenario.city, "up"), retain=True)
-                    announced = self._client.connected
+                    if self._client.ready and not announced:
+                        self._publish(self._topics.status, _status(self._scenario.city, "up"), qos=1, retain=True)
+                    announced = self._client.ready
                     if now - snapped >= SNAPSHOT_EVERY_S or self._log.held_bytes > SNAPSHOT_AT_BYTES:
                         self._links.take_snapshots(now)
                         snapped = now
                     self._routing.trim(self._links.oldest_needed(self._log.next_offset))
-            self._publish(self._topics.status, _status(self._scenario.city, "down"), retain=True)
-            self._client.stop()
+            self._publish(self._topics.status, _status(self._scenario.city, "down"), qos=1, retain=True)
+            self._client.close()
         except Exception as error:
             self._failure = f"{type(error).__name__}: {error}"
             log.exception("the router's loop failed")
             raise
 
     def _commit(self, now: float) -> None:
-        acks, self._acks = self._acks, []
+        delivered, self._delivered = self._delivered, None
         self._routing.commit(now)
-        for connection, mid in acks:
-            self._client.acknowledge(mid, connection)
+        if delivered is not None:
+            self._client.acknowledge(*delivered)  # it and all before it on that connection, in order of arrival
         if self._letters:
             letters, self._letters = self._letters, []
             self._store.add_dead_letters(letters)
@@ -186,10 +187,9 @@ class Router:
 
     # -- arrivals ----------------------------------------------------------------------------------------------
 
-    def _on_message(self, message: Message) -> None:
-        topic, payload = message.topic, message.payload
-        if message.qos:
-            self._acks.append((message.connection, message.mid))
+    def _receive(self, topic: str, payload: bytes, qos: int, mid: int, connection: int) -> None:
+        if qos:
+            self._delivered = mid, connection
         route = self._routes.get(topic)
         if route is None:
             self._slow(topic, payload)
@@ -226,10 +226,11 @@ class Router:
 
     def _acknowledged(self, topic: str, entity: str, payload: bytes) -> None:
         now_s = self._clock.now_s()
-        answer = decode_acknowledgement(payload)
-        if isinstance(answer, Reason):
+        try:
+            answer = messages.decode_acknowledgement(payload)
+        except messages.BadMessage as bad:
             self._routing.refuse(payload)
-            self._dead(topic, answer, "", payload)
+            self._dead(topic, bad.reason, bad.detail, payload)
             return
         command = self._open.get(answer.id)
         if command is None or command.entity != entity:
@@ -237,9 +238,10 @@ class Router:
             self._dead(topic, Reason.UNKNOWN_COMMAND, answer.id, payload)
             return
         del self._open[answer.id]
-        self._answers.append(Answer(answer.id, answer.done, now_s, answer.note))
-        if answer.done:
-            values = dict(command.values)
+        done = answer.status == "done"
+        self._answers.append(Answer(answer.id, done, now_s, answer.reason or ("" if done else answer.status)))
+        if done:
+            values = {**command.values, **{k: v for k, v in answer.values.items() if k in command.values}}
             self._routing.tell(self._number[entity], Channel.COMMAND, now_s, values, now_s)
 
     def _dead(self, topic: str, reason: Reason, detail: str, payload: bytes, received_at_s: float | None = None) -> None:
@@ -264,7 +266,14 @@ class Router:
     def _bury(self, letter: DeadLetter) -> None:
         self._letters.append(letter)
         self._dead_reasons[letter.reason] = self._dead_reasons.get(letter.reason, 0) + 1
-        self._publish(self._topics.dead_letter, encode_dead_letter(letter))
+        wired = messages.DeadLetter(
+            topic=letter.topic,
+            reason=letter.reason,
+            detail=letter.detail,
+            payload=letter.payload,
+            received_at_s=letter.received_at_s,
+        )
+        self._publish(self._topics.dead_letter, messages.encode_dead_letter(wired))
 
     def _publish(self, topic: str, payload: bytes, *, qos: int = 0, retain: bool = False) -> bool:
         return self._client.publish(topic, payload, qos=qos, retain=retain)
@@ -305,8 +314,8 @@ class Router:
     def _send_command(self, command: Outgoing, now_s: float) -> bool:
         if len(self._open) >= MOST_OPEN_COMMANDS:
             return False
-        payload = encode_command(
-            Command(
+        payload = messages.encode_command(
+            messages.Command(
                 id=command.id,
                 issued_at_s=command.issued_at_s,
                 expires_at_s=command.expires_at_s,
@@ -374,7 +383,8 @@ class Router:
     def _status(self) -> dict[str, Any]:
         links = self._links.links.values()
         return {
-            "connected": self._client.connected,
+            "connected": self._client.ready,
+            "broker_error": self._client.last_error,
             "protocol": self._client.protocol,
             "reconnects": self._client.reconnects,
             "first_reading_s": self.first_reading_s,

@@ -83,12 +83,12 @@ class PlaceSection(Section):
 
 
 class BrokerSection(Section):
-    url: Text | None = Field(None, description="mqtt://, mqtts://, ws:// or wss://; without it: embedded")
+    url: Text | None = Field(default=None, description="mqtt://, mqtts://, ws:// or wss://; without it: embedded")
     embedded: Literal["auto", "mosquitto", "amqtt"] | None = None
-    port: Port | None = Field(None, description="of the embedded broker; 0: any free port")
+    port: Port | None = Field(default=None, description="of the embedded broker; 0: any free port")
     username: Text | None = None
     password: str | None = None
-    password_env: Text | None = Field(None, description="environment variable that holds the password")
+    password_env: Text | None = Field(default=None, description="environment variable that holds the password")
     ca_file: Text | None = None
     cert_file: Text | None = None
     key_file: Text | None = None
@@ -248,8 +248,8 @@ class StoryEntry(Section):
     state: dict[str, ValueAsWritten] = Field(default_factory=dict)
     fault: Literal["silent", "stuck", "bias", "spike", "drift"] | None = None
     value: Number | None = None
-    field: Text | None = Field(None, description="the reading a fault befalls; all without it")
-    lasts: PositiveDuration | None = Field(None, alias="for")
+    field: Text | None = Field(default=None, description="the reading a fault befalls; all without it")
+    lasts: PositiveDuration | None = Field(default=None, alias="for")
 
     @model_validator(mode="after")
     def _something_happens(self) -> Self:
@@ -281,7 +281,7 @@ class SimulateEntry(Section):
 
 class FieldSection(Section):
     field: Text
-    unit: Text | None = Field(None, description="of the foreign numbers; without it, the reading's own")
+    unit: Text | None = Field(default=None, description="of the foreign numbers; without it, the reading's own")
     factor: Number = 1.0
     offset: Number = 0.0
 
@@ -316,7 +316,7 @@ class ReplayTime(Section):
     column: Text | None = None
     columns: TimePart | None = None
     zone: Text = "UTC"
-    format: str = Field("", description="strptime pattern, epoch_s or epoch_ms; without it ISO 8601")
+    format: str = Field(default="", description="strptime pattern, epoch_s or epoch_ms; without it ISO 8601")
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
@@ -365,7 +365,7 @@ SourceEntry = Annotated[
 class FleetEntry(Section):
     topic: Text
     kind: Text
-    name: Text = Field("{1}", description="{1} is the level matched by the first +")
+    name: Text = Field(default="{1}", description="{1} is the level matched by the first +")
     names: dict[str, EntityName] = Field(default_factory=dict, description="device id: entity name")
     fields: dict[str, FieldMapping] = Field(min_length=1)
 
@@ -380,7 +380,9 @@ class Document(Section):
     """A city for Twin Actors."""
 
     city: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$", max_length=63)]
-    root: Annotated[str, AfterValidator(topic_root)] | None = Field(None, description="first level of all topics")
+    root: Annotated[str, AfterValidator(topic_root)] | None = Field(
+        default=None, description="first level of all topics"
+    )
     place: PlaceSection = PlaceSection()
     broker: BrokerSection = BrokerSection()
     cluster: ClusterSection | None = None
@@ -394,7 +396,7 @@ class Document(Section):
     sources: tuple[SourceEntry, ...] = ()
     fleets: tuple[FleetEntry, ...] = ()
     limits: LimitsSection = LimitsSection()
-    tick_s: Positive = Field(1.0, description="wall seconds between decisions")
+    tick_s: Positive = Field(default=1.0, description="wall seconds between decisions")
     security: dict[str, Any] = Field(default_factory=dict, description="reserved")
     dashboard: dict[str, Any] = Field(default_factory=dict, description="reserved")
 

@@ -7,8 +7,7 @@ import json
 import math
 import string
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path as FilePath
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -25,7 +24,16 @@ from twin_actors.scenario.words import name_fault
 MOST_ENTITIES = 200_000
 METRES_PER_DEGREE = 6_371_008.8 * math.pi / 180  # along a meridian of the mean Earth radius (IUGG 1980)
 
-Place: TypeAlias = Path | tuple[str, int, str]
+
+class Spot(NamedTuple):
+    """A place in a data file that the scenario names; line 0 where only the key tells."""
+
+    file: str
+    line: int
+    key: str
+
+
+Place: TypeAlias = Path | Spot
 Complain: TypeAlias = Callable[..., None]
 """``complain(below, message, word=, known=)``: a problem at a path below the thing under examination."""
 
@@ -39,7 +47,10 @@ def expand_entities(document: Document, catalogue: Catalogue, report: Report) ->
         if kind is None:
             known = ", ".join(sorted(catalogue.kinds)) or "none, as no domain is installed"
             report.add(
-                (*path, "kind"), f"unknown kind {entry.kind!r}; there are {known}", word=entry.kind, known=catalogue.kinds
+                (*path, "kind"),
+                f"unknown kind {entry.kind!r}; there are {known}",
+                word=entry.kind,
+                known=catalogue.kinds,
             )
             report.entities_incomplete = True
         elif isinstance(entry, InlineEntity):
@@ -47,9 +58,9 @@ def expand_entities(document: Document, catalogue: Catalogue, report: Report) ->
         elif isinstance(entry, PatternEntities):
             expansion.pattern(path, entry, kind)
         elif isinstance(entry, CsvEntities):
-            expansion.csv(path, entry, kind)
+            expansion.rows(path, entry, kind)
         else:
-            expansion.geojson(path, entry, kind)
+            expansion.features(path, entry, kind)
     if not document.entities and not report.entities_incomplete:
         report.add(("entities",), "a city needs at least one entity")
     return tuple(expansion.found)
@@ -63,9 +74,11 @@ def attribute_columns(kind: Kind, entities: Sequence[Entity]) -> Column:
         given = [(i, e.attributes[name]) for i, e in enumerate(entities) if name in e.attributes]
         if given:
             where = [i for i, _ in given]
-            matrix[place, where] = np.array([value for _, value in given], dtype=np.float64).reshape(
-                len(given), layout.fields[name].size
-            ).T
+            matrix[place, where] = (
+                np.array([value for _, value in given], dtype=np.float64)
+                .reshape(len(given), layout.fields[name].size)
+                .T
+            )
     return matrix
 
 
@@ -87,8 +100,7 @@ def check_attributes(kind: Kind, written: Mapping[str, Any], complain: Complain)
             complain((name, *fault.below), fault.message, word=fault.word, known=fault.known)
             continue
         whole = tuple(
-            default if one is None else one
-            for one, default in zip(numbers, default_numbers(declared), strict=True)
+            default if one is None else one for one, default in zip(numbers, default_numbers(declared), strict=True)
         )
         if any(math.isnan(one) for one in whole):
             complain((name,), f"a component of {name!r} is missing and has no default")
@@ -106,6 +118,7 @@ class _Expansion:
         self._catalogue = catalogue
         self._report = report
         self._declared: dict[str, Place] = {}
+        self._refused = False
         self.found: list[Entity] = []
 
     def inline(self, path: Path, entry: InlineEntity, kind: Kind) -> None:
@@ -123,7 +136,9 @@ class _Expansion:
         templates.update({(*path, "tags", tag): text for tag, text in entry.tags.items()})
         faults = [(where, fault) for where, text in templates.items() if (fault := _template_fault(text, allowed))]
         if not faults and entry.count > 1 and not _fields_of(entry.pattern):
-            faults.append(((*path, "pattern"), f"all {entry.count} entities would be called {entry.pattern!r}; put {{n}} in"))
+            faults.append(
+                ((*path, "pattern"), f"all {entry.count} entities would be called {entry.pattern!r}; put {{n}} in")
+            )
         for where, fault in faults:
             self._report.add(where, fault)
         if faults:
@@ -142,7 +157,7 @@ class _Expansion:
             if not self._add(path, kind, entry.pattern.format_map(places), attributes, tags, lat_deg, lon_deg):
                 return  # the other names of the pattern are most likely wrong in the same way
 
-    def csv(self, path: Path, entry: CsvEntities, kind: Kind) -> None:
+    def rows(self, path: Path, entry: CsvEntities, kind: Kind) -> None:
         """One entity per row; an empty cell takes the attribute's default."""
         file = self._report.existing((*path, "csv"), entry.csv)
         if file is None:
@@ -158,7 +173,7 @@ class _Expansion:
                 if not self._columns_exist(path, entry, header):
                     return
                 for row in rows:
-                    place = (entry.csv, rows.line_num, "")
+                    place = Spot(entry.csv, rows.line_num, "")
                     attributes = self._csv_attributes(place, entry, kind, row)
                     position = [self._csv_number(place, row, c) if c else None for c in (lat, lon)]
                     tags = {**entry.tags, **{tag: row[c] or "" for tag, c in columns.tags.items()}}
@@ -168,14 +183,14 @@ class _Expansion:
             self._report.add((*path, "csv"), f"{entry.csv!r} cannot be read as CSV: {error}")
             self._report.entities_incomplete = True
 
-    def geojson(self, path: Path, entry: GeoJsonEntities, kind: Kind) -> None:
+    def features(self, path: Path, entry: GeoJsonEntities, kind: Kind) -> None:
         """One entity per feature; anything but a point stands at the centre of its bounding box."""
         for at, feature in self._features((*path, "geojson"), entry.geojson):
             properties = feature.get("properties") or {}
             name = properties.get(entry.name_property)
             if name is None:
                 self._problem(
-                    (entry.geojson, 0, f"{at}.properties"),
+                    Spot(entry.geojson, 0, f"{at}.properties"),
                     f"the feature has no property {entry.name_property!r} to take its name from",
                     word=entry.name_property,
                     known=properties,
@@ -185,10 +200,10 @@ class _Expansion:
                 attribute: properties.get(value) if isinstance(value, str) else value
                 for attribute, value in entry.attributes.items()
             }
-            complain = self._complain((entry.geojson, 0, f"{at}.properties"))
+            complain = self._complain(Spot(entry.geojson, 0, f"{at}.properties"))
             attributes = check_attributes(kind, _gather(mapped), complain)
             tags = {tag: str(properties.get(source, "")) for tag, source in entry.tags.items()}
-            place = (entry.geojson, 0, at)
+            place = Spot(entry.geojson, 0, at)
             lat_deg, lon_deg = _centre(feature.get("geometry"))
             self._add(place, kind, str(name), attributes, tags, lat_deg, lon_deg)
 
@@ -231,7 +246,7 @@ class _Expansion:
         return complete
 
     def _csv_attributes(
-        self, place: tuple[str, int, str], entry: CsvEntities, kind: Kind, row: Mapping[str, str | None]
+        self, place: Spot, entry: CsvEntities, kind: Kind, row: Mapping[str, str | None]
     ) -> dict[str, Value]:
         written = dict(entry.attributes)
         for attribute, column in entry.columns.attributes.items():
@@ -242,14 +257,14 @@ class _Expansion:
                 written.setdefault(attribute, None)
         return check_attributes(kind, _gather(written), self._complain(place))
 
-    def _csv_number(self, place: tuple[str, int, str], row: Mapping[str, str | None], column: str) -> float | None:
+    def _csv_number(self, place: Spot, row: Mapping[str, str | None], column: str) -> float | None:
         text = (row[column] or "").strip()
         if not text:
             return None
         try:
             return float(text)
         except ValueError:
-            self._problem((place[0], place[1], column), f"must be a number, not {text!r}")
+            self._problem(Spot(place.file, place.line, column), f"must be a number, not {text!r}")
             return None
 
     def _add(
@@ -274,10 +289,11 @@ class _Expansion:
             self._problem(place, f"entity {name!r} lies at {lat_deg:g}, {lon_deg:g}, which is not on Earth")
             return False
         identity = f"{kind.name}/{name}"
-        first = self._declared.setdefault(identity, place)
-        if first is not place:
-            self._problem(place, f"entity {identity!r} is declared twice, first at {self._where(first)}")
+        if identity in self._declared:
+            first = self._where(self._declared[identity])
+            self._problem(place, f"entity {identity!r} is declared twice, first at {first}")
             return False
+        self._declared[identity] = place
         if self._too_many(place, 1):
             return False
         self.found.append(
@@ -296,7 +312,8 @@ class _Expansion:
     def _too_many(self, place: Place, more: int) -> bool:
         if len(self.found) + more <= MOST_ENTITIES:
             return False
-        if not self._report.entities_incomplete or more > 1:
+        if not self._refused:
+            self._refused = True
             self._problem(
                 place,
                 f"{len(self.found) + more:,} entities are more than the {MOST_ENTITIES:,} that one city may have; "
@@ -306,30 +323,25 @@ class _Expansion:
         return True
 
     def _where(self, place: Place) -> str:
-        if _is_foreign(place):
-            return f"{place[0]}:{place[1] or place[2]}"
+        if isinstance(place, Spot):
+            return f"{place.file}:{place.line or place.key}"
         return self._report.where(place)
 
     def _complain(self, place: Place) -> Complain:
         def complain(below: Path, message: str, **guess: Any) -> None:
-            if _is_foreign(place):
-                key = ".".join(part for part in (str(place[2]), key_text(below)) if part)
-                self._problem((str(place[0]), int(place[1]), key), message, **guess)
+            if isinstance(place, Spot):
+                key = ".".join(part for part in (place.key, key_text(below)) if part)
+                self._problem(Spot(place.file, place.line, key), message, **guess)
             else:
                 self._problem((*place, *below), message, **guess)
 
         return complain
 
     def _problem(self, place: Place, message: str, **guess: Any) -> None:
-        if _is_foreign(place):
-            self._report.add_in(str(place[0]), int(place[1]), str(place[2]), message, **guess)
+        if isinstance(place, Spot):
+            self._report.add_in(place.file, place.line, place.key, message, **guess)
         else:
             self._report.add(place, message, **guess)
-
-
-def _is_foreign(place: Place) -> bool:
-    """Whether a place is (file, line, key) of a data file; a path of the document begins with its key."""
-    return len(place) == 3 and place[0] != "entities"
 
 
 def _gather(written: Mapping[str, Any]) -> dict[str, Any]:
@@ -365,9 +377,7 @@ def _template_fault(template: str, allowed: set[str]) -> str:
     return ""
 
 
-def _grid_position(
-    origin: tuple[float, float], spacing_m: float, row: int, column: int
-) -> tuple[float, float]:
+def _grid_position(origin: tuple[float, float], spacing_m: float, row: int, column: int) -> tuple[float, float]:
     """Degrees of a grid point, on the tangent plane at the origin (good to 0.1 % over a city)."""
     per_degree_east = METRES_PER_DEGREE * max(math.cos(math.radians(origin[0])), 1e-6)
     return origin[0] + row * spacing_m / METRES_PER_DEGREE, origin[1] + column * spacing_m / per_degree_east
@@ -390,14 +400,3 @@ def _points(coordinates: Any) -> Iterator[tuple[float, float]]:
         return
     for inner in coordinates:
         yield from _points(inner)
-
-
-def read_header(file: FilePath) -> list[str]:
-    """The column names of a CSV file (also gzipped). Raises OSError, UnicodeDecodeError or csv.Error."""
-    if file.suffix == ".gz":
-        import gzip
-
-        with gzip.open(file, "rt", encoding="utf-8-sig", newline="") as lines:
-            return next(csv.reader(lines), [])
-    with file.open(encoding="utf-8-sig", newline="") as lines:
-        return next(csv.reader(lines), [])

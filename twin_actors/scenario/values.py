@@ -50,9 +50,7 @@ def _spread(declared: Field, value: Any, axis: int, below: Path) -> list[float |
         for label in value:
             if label not in labels:
                 shown = ", ".join(labels)
-                raise ValueFault(
-                    f"unknown {rest[0].name} {label!r}; there are {shown}", (*below, label), label, labels
-                )
+                raise ValueFault(f"unknown {rest[0].name} {label!r}; there are {shown}", (*below, label), label, labels)
         part = size // len(labels)
         missing: list[float | None] = [None] * part
         spread: list[float | None] = []
@@ -110,7 +108,9 @@ def check_row(layout: Layout, label: str) -> str:
     name, parts = split_row(label)
     declared = layout.fields.get(name)
     if declared is None:
-        raise ValueFault(f"unknown field {name!r}; there are {', '.join(layout.fields) or 'none'}", (), name, layout.fields)
+        raise ValueFault(
+            f"unknown field {name!r}; there are {', '.join(layout.fields) or 'none'}", (), name, layout.fields
+        )
     rows = Layout.of({name: declared}).labels
     row = f"{name}[{','.join(parts)}]" if parts else name
     if row not in rows:

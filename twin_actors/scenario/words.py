@@ -135,12 +135,8 @@ def _with_unit_schema(minimum: str) -> WithJsonSchema:
 
 _NUMBER_SCHEMA = WithJsonSchema({"type": "number"})
 Duration = Annotated[float, BeforeValidator(duration_s), _with_unit_schema("minimum")]
-PositiveDuration = Annotated[
-    float, BeforeValidator(positive_duration_s), _with_unit_schema("exclusiveMinimum")
-]
-Instant = Annotated[
-    float, BeforeValidator(instant_s), WithJsonSchema({"type": "string", "format": "date-time"})
-]
+PositiveDuration = Annotated[float, BeforeValidator(positive_duration_s), _with_unit_schema("exclusiveMinimum")]
+Instant = Annotated[float, BeforeValidator(instant_s), WithJsonSchema({"type": "string", "format": "date-time"})]
 Number = Annotated[float, BeforeValidator(number), _NUMBER_SCHEMA]
 Positive = Annotated[Number, Field(gt=0)]
 NotNegative = Annotated[Number, Field(ge=0)]

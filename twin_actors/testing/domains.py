@@ -116,7 +116,9 @@ def same_twins(one: TwinTable, other: TwinTable, *, relative: float = 1e-9) -> N
     """Assert that two tables hold the same twins: every array of their snapshots, to ``relative``."""
     mine, theirs = one.snapshot(), other.snapshot()
     for name, array in mine.items():
-        np.testing.assert_allclose(array, theirs[name], rtol=relative, atol=1e-12, err_msg=name)
+        # off-diagonal covariances near zero carry the rounding of the variances beside them
+        scale = float(np.nanmax(np.abs(array), initial=0.0)) if name.startswith("covariance") else 1e-3
+        np.testing.assert_allclose(array, theirs[name], rtol=relative, atol=relative * scale, err_msg=name)
 
 
 def _frozen(matrix: Column) -> Column:

@@ -6,13 +6,28 @@ import socket
 import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal, Self, TypeAlias, get_args
+from typing import Any, Final, Literal, Self, TypeAlias, get_args
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 Protocol: TypeAlias = Literal["auto", "5", "3.1.1"]
 
 _SCHEMES: Final = {"mqtt": (1883, False), "tcp": (1883, False), "mqtts": (8883, True), "ssl": (8883, True)}
 _IN_QUERY: Final = ("ca_file", "cert_file", "key_file", "protocol", "keepalive_s")
+
+
+class TlsContext(ssl.SSLContext):
+    """A context that remembers the last socket it wrapped: paho forgets to close one whose handshake fails."""
+
+    last: ssl.SSLSocket | None = None
+
+    def wrap_socket(self, *arguments: Any, **options: Any) -> ssl.SSLSocket:
+        self.last = super().wrap_socket(*arguments, **options)
+        return self.last
+
+    def close_last(self) -> None:
+        if self.last is not None:
+            self.last.close()
+            self.last = None
 
 
 class BrokerUnreachable(ConnectionError):
@@ -82,14 +97,18 @@ class BrokerAddress:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{'mqtts' if self.tls else 'mqtt'}://{user}{host}:{self.port}"
 
-    def tls_context(self) -> ssl.SSLContext:
+    def tls_context(self) -> TlsContext:
         """A context that checks the broker's certificate and name; ValueError names a file that cannot be used."""
         for name in ("ca_file", "cert_file", "key_file"):
             path = getattr(self, name)
             if path is not None and not Path(path).is_file():
                 raise ValueError(f"{name} {path!r} does not exist or is no file")
         try:
-            context = ssl.create_default_context(cafile=self.ca_file)
+            context = TlsContext(ssl.PROTOCOL_TLS_CLIENT)  # checks certificate and host name
+            if self.ca_file is not None:
+                context.load_verify_locations(self.ca_file)
+            else:
+                context.load_default_certs()
             if self.cert_file is not None and self.key_file is not None:
                 context.load_cert_chain(self.cert_file, self.key_file)
         except (ssl.SSLError, OSError) as error:
@@ -105,9 +124,9 @@ def explain_failure(address: BrokerAddress, error: OSError) -> str:
             f"{where}: the broker's certificate is not trusted ({error.verify_message}). Give the certificate of "
             "its authority as ca_file, and use the host name that the certificate was made for"
         )
-    if isinstance(error, ssl.SSLError):
+    if isinstance(error, ssl.SSLError) or (address.tls and isinstance(error, ConnectionResetError)):
         return (
-            f"{where}: no TLS connection ({error.reason or error}). Is this the broker's TLS port (usually 8883)? "
+            f"{where}: no TLS connection ({getattr(error, 'reason', None) or error}). Is this the broker's TLS port (usually 8883)? "
             "Write mqtt:// for a port without TLS; does the broker ask for a client certificate?"
         )
     if isinstance(error, socket.gaierror):

@@ -12,6 +12,7 @@ import select
 import socket
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -51,6 +52,11 @@ class Will:
     payload: bytes
     qos: int = 1
     retain: bool = True
+
+
+def _close_both(one: socket.socket, other: socket.socket) -> None:
+    one.close()
+    other.close()
 
 
 class MqttClient:
@@ -127,9 +133,11 @@ class MqttClient:
         self._polled_for_write = False
         self._thread: threading.Thread | None = None
         self._stopping = False
+        self._closed = False
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.setblocking(False)
         self._wake_out.setblocking(False)
+        weakref.finalize(self, _close_both, self._wake_in, self._wake_out)  # a client may be forgotten unclosed
         self._client = self._new_client()
 
     # -- what it is doing ----------------------------------------------------------------------------------------
@@ -239,6 +247,9 @@ class MqttClient:
 
     def close(self, deadline_s: float = 2.0) -> None:
         """Send what is waiting, say goodbye (no Last Will), end the thread. The client cannot be used again."""
+        if self._closed:
+            return
+        self._closed = True
         if self._connected:
             self.flush(deadline_s)
         self._stopping = True
@@ -255,6 +266,7 @@ class MqttClient:
         with self._lock:
             self._hang_up(politely=False)
             self._client = self._new_client()
+            self._wake()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -380,6 +392,8 @@ class MqttClient:
             else:
                 self._client.connect(address.host, address.port, address.keepalive_s)
         except (OSError, ValueError) as error:  # a certificate for another host is a ValueError as well
+            if self._tls is not None:
+                self._tls.close_last()
             failure = error if isinstance(error, OSError) else OSError(str(error))
             self._attempt_failed(explain_failure(address, failure))
 
@@ -579,6 +593,7 @@ class MqttClient:
     def _on_publish(
         self, client: paho.Client, userdata: Any, mid: int, reason: ReasonCode, properties: Properties | None
     ) -> None:
+        # QoS 0 comes here too; a mid of its own that equals a waiting one (after 65,535 messages) only widens the window
         if mid in self._unanswered:
             self._unanswered.discard(mid)
             if reason.is_failure:

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from domains.air.station import AIR_STATION
-from domains.coupling import CLEAN_AIR, CONGESTION_EMISSIONS, DOMAIN, UPSTREAM, VENUE_EMPTYING
-from domains.traffic.axes import MOVEMENT
+from domains.coupling import CLEAN_AIR, CONGESTION_EMISSIONS, DOMAIN, VENUE_EMPTYING
 from domains.traffic.intersection import INTERSECTION
+from domains.traffic.road import ROAD
 from domains.venues.venue import VENUE
 from twin_actors.core.columns import Columns
 from twin_actors.core.kind import Kind
@@ -39,8 +39,6 @@ def view_of(
     command: Mapping[str, Any] | None = None,
     desired: Mapping[str, Any] | None = None,
     age_s: Any = 5.0,
-    lat_deg: Any = 52.0,
-    lon_deg: Any = 13.0,
 ) -> KindView:
     """A view of real records at their defaults, with what a test wants set."""
     n = len(ids)
@@ -64,8 +62,8 @@ def view_of(
         age_s=column(age_s),
         revision=np.ones(n, np.int64),
         tags=({},) * n,
-        lat_deg=column(lat_deg),
-        lon_deg=column(lon_deg),
+        lat_deg=column(52.0),
+        lon_deg=column(13.0),
     )
 
 
@@ -90,7 +88,7 @@ def decide(policy: Policy, view: View, **parameters: float) -> list[Proposal]:
 
 
 def junctions(n: int = 2, **keywords: Any) -> KindView:
-    indicators = keywords.pop("indicators", {"waiting_veh": 0.0, "throughput_vph": 0.0})
+    indicators = keywords.pop("indicators", {"waiting_veh": 0.0})
     return view_of(INTERSECTION, [f"intersection/i{k}" for k in range(n)], indicators, **keywords)
 
 
@@ -110,7 +108,7 @@ def test_the_rules_keep_the_contract_of_a_domain() -> None:
 
 @pytest.mark.parametrize("policy", DOMAIN.policies.values(), ids=lambda policy: policy.name)
 def test_no_relation_no_decision(policy: Policy) -> None:
-    full = [venues(-500.0), junctions(indicators={"waiting_veh": 500.0, "throughput_vph": 900.0}), stations(400.0)]
+    full = [venues(-500.0), junctions(indicators={"waiting_veh": 500.0}), stations(400.0)]
     view = View(now_s=NOW_S, kinds={each.kind.name: each for each in full})
     assert decide(policy, view) == []
     assert decide(policy, View(now_s=NOW_S, kinds={})) == []
@@ -136,6 +134,13 @@ def test_a_venue_that_does_not_empty_is_no_cause(net_flow_pmin: float) -> None:
     assert decide(VENUE_EMPTYING, view) == []
 
 
+def test_cars_go_to_roads_as_well() -> None:
+    road = view_of(ROAD, ["road/r0"], {"delay_s": 0.0})
+    (proposal,) = decide(VENUE_EMPTYING, city("empties_to", venues(-100.0), road, (0, 0, 0.5, 60.0)))
+    assert proposal.effects[0].entity == "road/r0"
+    assert proposal.effects[0].values == {"event_vph": pytest.approx(600.0)}
+
+
 def test_a_silent_venue_makes_no_decision() -> None:
     for age_s in (3600.0, np.inf):
         view = city("empties_to", venues(-100.0, age_s=age_s), junctions(), (0, 0, 1.0, 300.0))
@@ -147,11 +152,11 @@ def test_a_silent_venue_makes_no_decision() -> None:
 def test_what_is_in_force_is_not_decided_again_but_renewed() -> None:
     running = junctions(couplings={"event_vph": [1190.0, 0.0]})
     (proposal,) = decide(VENUE_EMPTYING, city("empties_to", venues(-100.0), running, (0, 0, 1.0, 300.0)))
-    assert proposal.key == "venue_emptying/venue/v0/renewed"
+    assert proposal.key == "venue_emptying/venue/v0/intersection/renewed"
     assert proposal.cooldown_s == INTERSECTION.couplings.layout.fields["event_vph"].hold_s / 3
     changed = junctions(couplings={"event_vph": [700.0, 0.0]})
     (news,) = decide(VENUE_EMPTYING, city("empties_to", venues(-100.0), changed, (0, 0, 1.0, 300.0)))
-    assert news.key == "venue_emptying/venue/v0/24"
+    assert news.key == "venue_emptying/venue/v0/intersection/24"
 
 
 def test_the_end_is_said_and_comes_below_half_the_threshold() -> None:
@@ -190,7 +195,7 @@ def test_cars_are_shares_of_those_who_leave(flows: list[float], each: list[tuple
 
 
 def test_waiting_vehicles_pollute_the_station_they_are_linked_to() -> None:
-    jam = junctions(indicators={"waiting_veh": [120.0, 60.0], "throughput_vph": 0.0})
+    jam = junctions(indicators={"waiting_veh": [120.0, 60.0]})
     view = city("pollutes", jam, stations(50.0, 50.0), (0, 0, 1.0, 600.0), (1, 0, 0.5, 600.0), (1, 1, 0.05, 0.0))
     proposals = decide(CONGESTION_EMISSIONS, view)
     # 100 + 20 vehicles too many: 120 × 0.1 g/h in 2e7 m³ are 0.6 µg/m³/h; the second station's 2 go unnoticed.
@@ -203,6 +208,21 @@ def test_waiting_vehicles_pollute_the_station_they_are_linked_to() -> None:
     }
     assert effect.after_s == pytest.approx(600.0)
     assert proposals[0].because == ("intersection/i0", "intersection/i1")
+
+
+def test_roads_pollute_by_the_vehicles_that_delay_keeps_on_them() -> None:
+    roads = view_of(ROAD, ["road/r0", "road/r1"], {"delay_s": [180.0, 0.0]})  # 1,500 veh/h by default: 75 vehicles
+    jam = junctions(indicators={"waiting_veh": [0.0, 65.0]})
+    air = stations(50.0)
+    one, two = (
+        city("pollutes", roads, air, (0, 0, 1.0, 100.0), (1, 0, 1.0, 900.0)),
+        city("pollutes", jam, air, (1, 0, 1.0, 200.0)),
+    )
+    both = View(now_s=NOW_S, kinds={**one.kinds, **two.kinds}, relations={**one.relations, **two.relations})
+    (proposal,) = decide(CONGESTION_EMISSIONS, both)
+    assert proposal.effects[0].values["traffic_no2_ugm3_h"] == pytest.approx((55 + 45) * 1e6 / 2e7)
+    assert proposal.effects[0].after_s == pytest.approx(0.55 * 100 + 0.45 * 200)
+    assert proposal.because == ("intersection/i1", "road/r0")
 
 
 def test_free_traffic_pollutes_nothing_and_the_end_of_a_jam_is_said() -> None:
@@ -272,49 +292,3 @@ def test_an_order_on_its_way_is_not_given_again() -> None:
     ordered = junctions(desired={"inflow_share": [0.8, np.nan]})  # the device has not followed yet
     proposals = decide(CLEAN_AIR, city("restrains", stations(225.0), ordered, (0, 0, 1.0, 0.0)))
     assert [proposal.key for proposal in proposals] == ["clean_air/air_station/a0/renewed"]
-
-
-# -- upstream ----------------------------------------------------------------------------------------------------
-
-
-def test_served_vehicles_arrive_on_the_side_they_come_from() -> None:
-    # i0 in the middle; i1 north, i2 east, i3 south, i4 west of it
-    lat, lon = [52.0, 52.01, 52.0, 51.99, 52.0], [13.0, 13.0, 13.02, 13.0, 12.98]
-    grid = junctions(5, indicators={"throughput_vph": [0.0, 1000.0, 500.0, 200.0, 1000.0]}, lat_deg=lat, lon_deg=lon)
-    view = city(
-        "feeds",
-        grid,
-        grid,
-        (1, 0, 0.4, 30.0),
-        (2, 0, 0.5, 60.0),
-        (3, 0, 0.0, 60.0),
-        (4, 0, 0.3, 60.0),
-        (0, 1, 1.0, 30.0),
-    )
-    (proposal,) = decide(UPSTREAM, view)
-    (effect,) = proposal.effects
-    arrived = dict(zip(MOVEMENT.labels, effect.values["upstream_vph"], strict=True))
-    assert arrived == pytest.approx(
-        {"nl": 80.0, "nt": 320.0, "el": 50.0, "et": 200.0, "sl": 0.0, "st": 0.0, "wl": 60.0, "wt": 240.0}
-    )
-    assert proposal.because == ("intersection/i1", "intersection/i2", "intersection/i4")
-
-
-def test_junctions_that_are_silent_or_have_no_place_feed_nobody() -> None:
-    busy = {"throughput_vph": 900.0}
-    silent = junctions(indicators=busy, age_s=[np.inf, 5.0])
-    nowhere = junctions(indicators=busy, lat_deg=[np.nan, 52.0])
-    for grid in (silent, nowhere):
-        assert decide(UPSTREAM, city("feeds", grid, grid, (0, 1, 1.0, 30.0))) == []
-
-
-def test_a_flow_that_goes_on_is_renewed_and_one_that_ends_is_said() -> None:
-    place = {"lat_deg": [52.01, 52.0]}
-    flow = np.zeros((8, 2))
-    flow[MOVEMENT.labels.index("nl"), 1], flow[MOVEMENT.labels.index("nt"), 1] = 180.0, 720.0
-    same = junctions(indicators={"throughput_vph": [900.0, 0.0]}, couplings={"upstream_vph": flow}, **place)
-    (renewed,) = decide(UPSTREAM, city("feeds", same, same, (0, 1, 1.0, 30.0)))
-    assert renewed.key == "upstream/renewed"
-    ended = junctions(indicators={"throughput_vph": 0.0}, couplings={"upstream_vph": flow}, **place)
-    (over,) = decide(UPSTREAM, city("feeds", ended, ended, (0, 1, 1.0, 30.0)))
-    assert over.effects[0].values == {"upstream_vph": (0.0,) * 8}

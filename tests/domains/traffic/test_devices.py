@@ -82,6 +82,7 @@ def test_event_traffic_on_a_road_comes_and_goes(bench: Make) -> None:
     b = bench("road", 200)
     drivers = b.kind.devices.drivers.defaults(200).replace(peak_share=np.full(200, 0.3))
     chance = np.random.default_rng(2)
+    _drive(b, drivers, PEAK_S, 3600, chance)  # long enough to forget the start
     flows = []
     for event in (0.0, 1000.0, 0.0):
         b.set("couplings", event_vph=event)

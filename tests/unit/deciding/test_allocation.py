@@ -126,6 +126,34 @@ def test_a_fast_plan_with_its_honest_gap_when_the_search_is_not_allowed():
     assert fast.gap == pytest.approx((fast.bound - fast.objective) / fast.bound)
 
 
+def test_the_bound_is_the_relaxed_optimum():
+    # one unit each covers 3 + 2; the relaxation sends 4/3 units to a and 2/3 of one to b: 4 + 4/3
+    units = [unit("u/1", capacity=3.0), unit("u/2", capacity=3.0)]
+    plan = allocate([demand("a", 4.0), demand("b", 2.0)], units, now_s=NOW_S, exact_pairs=0)
+    assert plan.objective == pytest.approx(5.0)
+    assert plan.bound == pytest.approx(16.0 / 3.0)
+    assert plan.gap == pytest.approx(1.0 / 16.0)
+
+
+def test_the_local_search_moves_units_that_slots_had_misjudged():
+    # slots count on the small unit first and so send both large ones to a, where one is enough
+    units = [unit("u/1", capacity=0.5), unit("u/2", capacity=2.0), unit("u/3", capacity=2.0)]
+    demands = [demand("a", 2.0, urgency=1.0), demand("b", 2.0, urgency=0.1)]
+    plan = allocate(demands, units, now_s=NOW_S, exact_pairs=0)
+    assert plan.objective == pytest.approx(2.2)
+
+
+def test_units_that_are_alike_take_demands_in_the_order_of_ids():
+    demands = [demand("a", urgency=1.0), demand("b", urgency=3.0), demand("c", urgency=2.0)]
+    plan = allocate(demands, [unit(f"crew/{i}") for i in range(5)], now_s=NOW_S)
+    assert pairs(plan) == [("crew/0", "a"), ("crew/1", "b"), ("crew/2", "c")]
+    units = [unit("crew/1", capacity=2.0), unit("crew/2", capacity=2.0)]
+    assert pairs(allocate([demand("a", 1.0), demand("b", 3.0)], units, now_s=NOW_S)) == [
+        ("crew/1", "a"),
+        ("crew/2", "b"),
+    ]
+
+
 def test_mistakes_are_refused():
     with pytest.raises(ValueError, match="demand id 'a' appears twice"):
         allocate([demand("a"), demand("a")], [], now_s=NOW_S)
@@ -274,6 +302,10 @@ def test_objective_optimum_bound(world, cost_per_h):
     near = 1e-6 * max(1.0, optimum)
     fast = allocate(demands, units, now_s=NOW_S, travel_cost_per_h=cost_per_h, exact_pairs=0)
     check(fast, demands, units, cost_per_h)
+    choice = dict(pairs(fast))
+    for one, to in itertools.product(units, demands):  # no single unit could be better used
+        if one.can_serve(to.resource):
+            assert value(choice | {one.id: to.id}, demands, units, cost_per_h) <= fast.objective + near
     assert fast.objective <= optimum + near
     assert optimum <= fast.bound + near
     exact = allocate(demands, units, now_s=NOW_S, travel_cost_per_h=cost_per_h, tolerance=1e-6)

@@ -1,0 +1,317 @@
+"""City: what people hold in a REPL. An ordinary Ray driver: closing it changes nothing in the city."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from twin_actors.core.columns import Field, Layout
+from twin_actors.core.ledger import Ledger
+from twin_actors.runtime import launching
+from twin_actors.runtime.card import TwinCard
+from twin_actors.runtime.launching import CityNotFound, LaunchRefused, Progress, Record
+from twin_actors.runtime.plan import CityPlan
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from twin_actors.scenario.model import Scenario
+
+__all__ = ["City", "CityNotFound", "LaunchRefused"]
+
+DEADLINE_S = 15.0
+
+
+class City:
+    """A running city. ``City.launch("scenarios/harbour.yaml")`` starts one, ``City.connect("harbour")`` finds it."""
+
+    def __init__(self, record: Record) -> None:
+        import ray
+
+        self._ray = ray
+        self._record = record
+        self._plan = CityPlan.load(launching.folder_of(record.city))
+        self.scenario: Scenario = self._plan.scenario
+        self.name = record.city
+        self._kind_of = {entity.id: entity.kind for entity in self.scenario.entities}
+        self._number = {entity.id: number for number, entity in enumerate(self.scenario.entities)}
+        self._actor_of = {
+            number: actor.name for actor in self._plan.actors for number in actor.entities
+        }
+
+    # -- coming and going --------------------------------------------------------------------------------------
+
+    @classmethod
+    def launch(
+        cls,
+        scenario: str | Path | Sequence[str | Path] | Scenario,
+        *,
+        address: str | None = None,
+        progress: Progress | None = None,
+        deadline_s: float = 600.0,
+    ) -> City:
+        """Start a city and return when every twin has answered; it goes on when this process ends.
+
+        ``scenario`` is a file, several files layered in order, or a Scenario. ``address="local"`` keeps Ray inside
+        this process, for tests: the city ends with it. Raises ScenarioError, LaunchRefused, TimeoutError.
+        """
+        from twin_actors.scenario import Scenario as ScenarioRecord
+        from twin_actors.scenario import load_scenario
+
+        if not isinstance(scenario, ScenarioRecord):
+            files = [scenario] if isinstance(scenario, str | Path) else list(scenario)
+            scenario = load_scenario([Path(file) for file in files])
+        return cls(launching.launch(scenario, address=address, progress=progress, deadline_s=deadline_s))
+
+    @classmethod
+    def connect(cls, name: str) -> City:
+        """The city of this name that runs on this machine. Raises CityNotFound, naming those that do."""
+        record = launching.running(name)
+        if record is None:
+            there = ", ".join(launching.cities()) or "none"
+            raise CityNotFound(f"no city called {name!r} runs here (running: {there}); start one with City.launch(file)")
+        launching.connect_ray(record)
+        return cls(record)
+
+    def down(self) -> None:
+        """End the city: exactly the processes that its launch started."""
+        launching.end(self._record, launching.folder_of(self.name))
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the city; it goes on. A Ray that was started for this city's head is disconnected."""
+        if self._record.address != "local" and self._ray.is_initialized():
+            self._ray.shutdown()
+
+    def __enter__(self) -> City:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- actors ------------------------------------------------------------------------------------------------
+
+    def _call(self, actor: str, method: str, *arguments: Any, deadline_s: float = DEADLINE_S) -> Any:
+        try:
+            handle = self._ray.get_actor(actor, namespace=self._record.namespace)
+            return self._ray.get(getattr(handle, method).remote(*arguments), timeout=deadline_s)
+        except (ValueError, self._ray.exceptions.RayActorError) as error:
+            raise CityNotFound(
+                f"the actor {actor!r} of {self.name!r} does not answer ({str(error).splitlines()[0]}): "
+                "the city may be ending or restarting it; see 'twin-actors ps'"
+            ) from error
+        except self._ray.exceptions.GetTimeoutError as error:
+            raise TimeoutError(
+                f"{actor} of {self.name} did not answer within {deadline_s:g} s; it may be overloaded: see city.status()"
+            ) from error
+
+    # -- twins -------------------------------------------------------------------------------------------------
+
+    @property
+    def ids(self) -> list[str]:
+        return list(self._number)
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return self.ids
+
+    def __contains__(self, entity: object) -> bool:
+        return entity in self._number
+
+    def __len__(self) -> int:
+        return len(self._number)
+
+    def __getitem__(self, entity: str) -> TwinCard:
+        """The twin of one entity, asked from its actor now. Raises KeyError with the nearest id."""
+        if entity not in self._number:
+            near = difflib.get_close_matches(entity, self._number, n=1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            raise KeyError(f"{self.name} has no entity {entity!r}{hint}")
+        number = self._number[entity]
+        actor = self._actor_of[number]
+        now_s = self.now_s()
+        shown, _ = self._call(actor, "show", now_s, True)
+        reported = self._call(actor, "reported", entity)
+        kind = self._plan.catalogue.kinds[self._kind_of[entity]]
+        own = [n for n in next(a for a in self._plan.actors if a.name == actor).entities
+               if self.scenario.entities[n].kind == kind.name]  # fmt: skip
+        return TwinCard(kind, self.scenario.entities[number], shown[kind.name], own.index(number), reported)
+
+    def now_s(self) -> float:
+        """The city's time, seconds since the epoch."""
+        if self._plan.clock.mode == "events":
+            return float(self._call("router", "latest_s"))
+        return self._plan.clock.now_s()
+
+    def kinds(self) -> tuple[str, ...]:
+        return self.scenario.kinds_used()
+
+    def frame(self, kind: str) -> pd.DataFrame:
+        """One row a twin of a kind, as of the last tick; units by column in ``df.attrs["units"]``."""
+        import pandas as pd
+
+        if kind not in self.kinds():
+            near = difflib.get_close_matches(kind, self.kinds(), n=1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            raise KeyError(f"{self.name} has no twins of kind {kind!r}{hint}; its kinds: {', '.join(self.kinds())}")
+        columns = self._call("aggregator", "columns", kind)
+        described = self._plan.catalogue.kinds[kind]
+        data: dict[str, Any] = {}
+        units: dict[str, str] = {}
+
+        def add(layout: Layout, matrix: Any, suffix: str = "") -> None:
+            for label, row, field in zip(layout.labels, matrix, _fields(layout), strict=True):
+                data[label + suffix] = row
+                units[label + suffix] = field.unit
+
+        for tag in sorted({name for tags in columns["tags"] for name in tags}):
+            data[tag] = [tags.get(tag) for tags in columns["tags"]]
+        add(described.attributes.layout, columns["attributes"])
+        add(described.state.layout, columns["x"])
+        add(described.state.layout, columns["sd"], "_sd")
+        add(described.command.layout, columns["command"])
+        add(described.command.layout, columns["desired"], "_desired")
+        for shown in described.shows:
+            if shown.name in columns["indicators"]:
+                data[shown.name] = columns["indicators"][shown.name]
+                units[shown.name] = shown.unit
+        for alert, active in columns["alerts"].items():
+            data[alert] = active
+        data["age_s"], units["age_s"] = columns["age_s"], "s"
+        data["lat_deg"], data["lon_deg"] = columns["lat_deg"], columns["lon_deg"]
+        frame = pd.DataFrame(data, index=pd.Index(columns["ids"], name="entity"))
+        frame.attrs["units"] = units
+        return frame
+
+    def query(self, kind: str, expression: str) -> pd.DataFrame:
+        """The rows of ``frame(kind)`` for which an expression holds: ``"waiting_veh > 20 and district == 'north'"``.
+
+        Column names with brackets go in backquotes. Raises ValueError with the columns there are.
+        """
+        frame = self.frame(kind)
+        try:
+            chosen: pd.DataFrame = frame.query(expression, engine="python")
+        except Exception as error:
+            raise ValueError(
+                f"cannot evaluate {expression!r}: {error}; the columns of {kind} are {', '.join(map(str, frame.columns))}"
+            ) from error
+        return chosen
+
+    # -- the city ----------------------------------------------------------------------------------------------
+
+    def ledger(self, by: str | None = None) -> Ledger | dict[str, Ledger]:
+        """The whole city's ledger, or one per "entity", "kind" or "actor" ("" holds the readings of nobody)."""
+        if by is None:
+            whole: Ledger = self._call("router", "ledger")
+            return whole
+        entities: Mapping[str, Ledger] = self._call("router", "ledger_by_entity", deadline_s=60.0)
+        if by == "entity":
+            return dict(entities)
+        if by not in ("kind", "actor"):
+            raise ValueError(f"a ledger goes by 'entity', 'kind' or 'actor', not by {by!r}")
+        grouped: dict[str, Ledger] = {}
+        for entity, ledger in entities.items():
+            group = ""
+            if entity:
+                group = self._kind_of[entity] if by == "kind" else self._actor_of[self._number[entity]]
+            grouped[group] = grouped.get(group, Ledger()) + ledger
+        return grouped
+
+    def decisions(self, last: int = 10) -> pd.DataFrame:
+        """The last decisions: when, by which policy, why, on the sight of which twins, with which effects."""
+        return _records(self._call("aggregator", "decisions", last), "id")
+
+    def commands(self, last: int = 10) -> pd.DataFrame:
+        return _records(self._call("aggregator", "commands", last), "id")
+
+    def allocations(self, last: int = 10) -> list[Any]:
+        """The last divisions of resources, each with objective, LP bound, gap and what bound it."""
+        return list(self._call("aggregator", "allocations", last))
+
+    def emergencies(self, last: int = 10) -> pd.DataFrame:
+        return _records(self._call("aggregator", "emergencies", last), "id")
+
+    def alerts(self, last: int = 10) -> pd.DataFrame:
+        return _records(self._call("aggregator", "alerts", last), None)
+
+    def dead_letters(self, last: int = 10) -> pd.DataFrame:
+        return _records(self._call("router", "dead_letters", last), None)
+
+    def command(self, entity: str, *, reason: str = "ordered by hand", **values: float | Sequence[float]) -> str:
+        """Order something from one entity's device; returns the decision's id. Checked before it is sent.
+
+        Raises KeyError for an unknown entity or field and ValueError for a value outside the field's limits.
+        """
+        if entity not in self._number:
+            self[entity]
+        layout = self._plan.catalogue.kinds[self._kind_of[entity]].command.layout
+        if not values:
+            raise ValueError(f"say what to set: {', '.join(layout.fields) or 'this kind takes no commands'}")
+        checked = {name: _checked(layout, name, value) for name, value in values.items()}
+        return str(self._call("aggregator", "order", entity, checked, reason))
+
+    def status(self) -> dict[str, Any]:
+        """Everything that the aggregator, the router and the controller say about themselves."""
+        return {
+            "city": self.name,
+            "now_s": self.now_s(),
+            "clock": self._plan.clock.mode,
+            "aggregator": self._call("aggregator", "status"),
+            "router": self._call("router", "status"),
+            "controller": self._call("controller", "progress"),
+        }
+
+    def actors(self) -> pd.DataFrame:
+        """One row a twin actor: its twins, process, memory, and how it stands with the router."""
+        import pandas as pd
+
+        links = self._call("router", "status")["actors"]
+        rows = [line | links.get(line["actor"], {}) for line in self._call("controller", "actors")]
+        return pd.DataFrame(rows).set_index("actor")
+
+    def __repr__(self) -> str:
+        try:
+            kinds = self._call("aggregator", "status", deadline_s=5.0)
+        except (CityNotFound, TimeoutError) as error:
+            return f"<City {self.name}: not answering ({error})>"
+        stale = sum(each["stale"] for each in kinds["kinds"].values())
+        return (
+            f"<City {self.name}: {len(self):,} twins in {len(self.kinds())} kinds, {stale:,} stale, tick {kinds['tick']:,}>"
+        )
+
+
+def _fields(layout: Layout) -> list[Field]:
+    return [layout.fields[name] for name in layout.field_of_row()]
+
+
+def _checked(layout: Layout, name: str, value: float | Sequence[float]) -> float | tuple[float, ...]:
+    if name not in layout.fields:
+        near = difflib.get_close_matches(name, layout.fields, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise KeyError(f"no command field {name!r}{hint}; there are: {', '.join(layout.fields)}")
+    field = layout.fields[name]
+    numbers = (float(value),) if isinstance(value, int | float) else tuple(map(float, value))
+    if len(numbers) not in (1, field.size):
+        raise ValueError(f"{name} takes {field.size} numbers, not {len(numbers)}")
+    for number in numbers:
+        if not field.minimum <= number <= field.maximum:
+            raise ValueError(f"{name} = {number:g} is outside {field.minimum:g} to {field.maximum:g} {field.unit}")
+    if not field.shape:
+        return numbers[0]
+    return numbers if len(numbers) == field.size else numbers * field.size
+
+
+def _records(records: Sequence[Any], index: str | None) -> pd.DataFrame:
+    import msgspec
+    import pandas as pd
+
+    rows = [msgspec.structs.asdict(r) if isinstance(r, msgspec.Struct) else _plain(r) for r in records]
+    frame = pd.DataFrame(rows)
+    return frame.set_index(index) if index and len(frame) else frame
+
+
+def _plain(record: Any) -> dict[str, Any]:
+    from dataclasses import fields
+
+    return {field.name: getattr(record, field.name) for field in fields(record)}

@@ -1,0 +1,301 @@
+"""Launching a city on this machine and ending it again: folders, processes, Ray, and the controller."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from twin_actors.runtime.clock import Clock
+from twin_actors.runtime.placement import LaunchRefused, check_memory, free_memory_bytes, plan_actors
+from twin_actors.runtime.plan import CityPlan, Plan, Reach
+from twin_actors.runtime.processes import (
+    Record,
+    Running,
+    end_tree,
+    home,
+    remove_ray_folder,
+    start_devices,
+    start_head,
+    use_token,
+)
+from twin_actors.scenario.model import Scenario
+from twin_actors.wire.broker import EmbeddedBroker
+
+Progress = Callable[[str, int, int], None]
+"""Told (what is going on, how many are done, of how many)."""
+
+CALL_DEADLINE_S = 15.0
+
+
+class CityNotFound(LookupError):
+    """No city of this name runs here; the message says what to do."""
+
+
+def folder_of(city: str) -> Path:
+    return home() / city
+
+
+def running(city: str) -> Record | None:
+    """The record of a city whose Ray head is alive (or which borrowed somebody's), else None."""
+    record = Record.load(folder_of(city))
+    if record is None:
+        return None
+    if record.head is not None and record.head.process() is None:
+        return None
+    return record
+
+
+def launch(
+    scenario: Scenario,
+    *,
+    address: str | None = None,
+    progress: Progress | None = None,
+    deadline_s: float = 600.0,
+) -> Record:
+    """Start everything a city needs and wait until every twin actor has answered.
+
+    ``address="local"`` uses or starts Ray inside this process: the city ends with it (for tests). On any failure
+    what was started is ended again. Raises LaunchRefused, TimeoutError or RuntimeError.
+    """
+    tell = progress or (lambda what, done, total: None)
+    plans = plan_actors(scenario)
+    if not plans:
+        raise LaunchRefused(f"{scenario.city} has no entities: add some under 'entities'")
+    check_memory(scenario, plans, free_memory_bytes())
+    if scenario.cluster is not None and address is None:
+        address = scenario.cluster
+    if running(scenario.city) is not None:
+        raise LaunchRefused(
+            f"a city called {scenario.city!r} is running already: end it with 'twin-actors down {scenario.city}', "
+            f"look at it with 'twin-actors ps', or give this one another name under 'city'"
+        )
+    folder = folder_of(scenario.city)
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, mode=0o700)
+    record = Record(
+        city=scenario.city,
+        scenario=scenario.files,
+        address=address or "",
+        namespace=f"twin-actors-{scenario.city}",
+        token="",
+        launched_at_s=time.time(),
+    )
+    try:
+        _start(record, scenario, plans, folder, address, tell, deadline_s)
+    except BaseException:
+        end(record, folder)
+        raise
+    return record
+
+
+def _start(
+    record: Record,
+    scenario: Scenario,
+    plans: Sequence[Any],
+    folder: Path,
+    address: str | None,
+    tell: Progress,
+    deadline_s: float,
+) -> None:
+    tell("starting the broker", 0, 1)
+    reach = _broker(record, scenario, folder)
+    clock = Clock(
+        mode=scenario.clock.mode,
+        speed=scenario.clock.speed,
+        start_s=scenario.clock.start_s or time.time(),
+        origin_s=time.time(),
+    )
+    CityPlan.save(
+        folder,
+        scenario,
+        Plan(clock=asdict(clock), broker=reach, actors=tuple((plan.name, plan.entities) for plan in plans)),
+    )
+    tell("starting Ray", 0, 1)
+    if address is None:
+        import os
+
+        record.token = secrets.token_hex(32)
+        record.head, record.address, record.ray_folder = start_head(
+            folder, token=record.token, cores=os.cpu_count() or 1
+        )
+    record.save(folder)
+    connect_ray(record)
+    controller = _controller(record, folder)
+    _create_all(controller, len(plans), tell, deadline_s)
+    wait_for_router(record, deadline_s=30.0)
+    if scenario.sources:
+        tell("starting the devices", 0, 1)
+        record.devices = start_devices(folder)
+        record.save(folder)
+
+
+def _broker(record: Record, scenario: Scenario, folder: Path) -> Reach:
+    settings = scenario.broker
+    if settings.embedded is None:
+        return Reach(
+            host=settings.host,
+            port=settings.port,
+            tls=settings.tls,
+            username=settings.username,
+            password=settings.secret(),
+            ca_file=settings.ca_file,
+            cert_file=settings.cert_file,
+            key_file=settings.key_file,
+            protocol=settings.protocol,
+        )
+    broker = EmbeddedBroker(folder / "broker", kind=settings.embedded, port=settings.port)
+    broker.start(deadline_s=20.0)
+    record.broker = broker.describe()
+    record.save(folder)
+    return Reach(
+        host="127.0.0.1",
+        port=broker.port,
+        username=f"{scenario.city}-city" if broker.kind == "amqtt" else None,
+        password="unchecked" if broker.kind == "amqtt" else None,
+        protocol=settings.protocol,
+    )
+
+
+def _controller(record: Record, folder: Path) -> Any:
+    import ray
+
+    from twin_actors.runtime.controller import Controller
+
+    return (
+        ray.remote(Controller)
+        .options(
+            name="controller",
+            namespace=record.namespace,
+            lifetime="detached",
+            max_restarts=-1,
+            num_cpus=0,
+            memory=100_000_000,
+            max_concurrency=4,
+        )
+        .remote(str(folder), record.namespace)
+    )
+
+
+def _create_all(controller: Any, total: int, tell: Progress, deadline_s: float) -> None:
+    import ray
+
+    ray.get(controller.begin.remote(), timeout=60.0)
+    deadline = time.monotonic() + deadline_s
+    while True:
+        state = ray.get(controller.progress.remote(), timeout=CALL_DEADLINE_S)
+        tell("creating twin actors", state["answered"], total)
+        if state["phase"] == "running":
+            return
+        if state["phase"] == "failed":
+            raise RuntimeError(f"the city could not be created: {state['error']}")
+        if time.monotonic() > deadline:
+            raise TimeoutError(
+                f"only {state['answered']} of {total} twin actors answered within {deadline_s:.0f} s; "
+                "pack more twins per actor (placement.entities_per_actor) or allow more time"
+            )
+        time.sleep(0.1)  # progress is a question, not an event; the loop has a deadline
+
+
+def wait_for_router(record: Record, *, deadline_s: float) -> None:
+    """Return when the router has its subscriptions and every twin actor has introduced itself to it."""
+    import ray
+
+    router = ray.get_actor("router", namespace=record.namespace)
+    deadline = time.monotonic() + deadline_s
+    while True:
+        status = ray.get(router.status.remote(), timeout=CALL_DEADLINE_S)
+        standing = [actor["standing"] for actor in status["actors"].values()]
+        if status["connected"] and all(each == "up" for each in standing):
+            return
+        if time.monotonic() > deadline:
+            why = status["broker_error"] if not status["connected"] else f"{standing.count('up')} of {len(standing)} up"
+            raise TimeoutError(f"the router is not ready after {deadline_s:.0f} s: {why}")
+        time.sleep(0.05)  # the same: asked until the deadline
+
+
+def connect_ray(record: Record) -> None:
+    """Make this process a driver of the city's Ray. Raises CityNotFound when the head does not answer."""
+    if record.token:
+        use_token(record.token)
+    import ray
+
+    if ray.is_initialized():
+        if record.address == "local" or ray.get_runtime_context().gcs_address.endswith(record.address.split(":")[-1]):
+            return
+        raise CityNotFound(
+            "this process is connected to another Ray cluster; call ray.shutdown() first, or use a new process"
+        )
+    if record.address == "local":
+        ray.init(
+            address="local",
+            num_cpus=2,
+            include_dashboard=False,
+            object_store_memory=100_000_000,
+            log_to_driver=False,
+        )
+        return
+    try:
+        ray.init(record.address, namespace=record.namespace, log_to_driver=False, configure_logging=False)
+    except ConnectionError as error:
+        raise CityNotFound(
+            f"the Ray head of {record.city!r} at {record.address} does not answer: it may have ended; see "
+            f"'twin-actors ps' and {folder_of(record.city)}/head.log ({str(error).splitlines()[0]})"
+        ) from error
+
+
+def end(record: Record, folder: Path) -> None:
+    """End exactly what this city started: devices first, then the actors, Ray, the broker."""
+    end_tree(record.devices)
+    _end_actors(record)
+    if record.head is not None:
+        end_tree(record.head)
+        remove_ray_folder(record.ray_folder)
+    if record.broker is not None:
+        EmbeddedBroker.attach(record.broker).stop()
+    path = folder / "city.json"
+    path.unlink(missing_ok=True)
+
+
+def _end_actors(record: Record) -> None:
+    """Stop the actors in good order where this process can reach them; a head of our own takes them with it."""
+    import sys
+
+    ray: Any = sys.modules.get("ray")
+    if ray is None or not ray.is_initialized():
+        return
+    try:
+        controller = ray.get_actor("controller", namespace=record.namespace)
+        ray.get(controller.stop.remote(), timeout=40.0)
+        ray.kill(controller)
+    except (ValueError, ray.exceptions.RayError, TimeoutError):
+        return  # never created, or gone already: nothing is left to stop
+
+
+def cities() -> Mapping[str, Record]:
+    """Every city that runs on this machine, by name."""
+    if not home().exists():
+        return {}
+    found = {path.name: running(path.name) for path in sorted(home().iterdir()) if path.is_dir()}
+    return {name: record for name, record in found.items() if record is not None}
+
+
+__all__ = [
+    "CityNotFound",
+    "LaunchRefused",
+    "Progress",
+    "Record",
+    "Running",
+    "cities",
+    "connect_ray",
+    "end",
+    "folder_of",
+    "launch",
+    "running",
+    "wait_for_router",
+]
