@@ -192,7 +192,8 @@ def test_files_that_are_not_there_are_all_named(tmp_path: Path, catalogue: Catal
 
 
 def test_words_are_read_as_yaml_1_2(write: Write, catalogue: Catalogue) -> None:
-    text = "city: harbour\nentities:\n  - {kind: venue, name: no, attributes: {area_m2: 1e3}, tags: {code: 007, at: 12:30}}\n"
+    tags = "tags: {code: 007, at: 12:30}"
+    text = f"city: harbour\nentities:\n  - {{kind: venue, name: no, attributes: {{area_m2: 1e3}}, {tags}}}\n"
     (entity,) = load_scenario(write("a.yaml", text), catalogue=catalogue).entities
     assert entity.name == "no"
     assert entity.attributes == {"area_m2": 1000.0}

@@ -118,9 +118,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> TlsFiles:
                 ),
                 False,
             )
-            builder = builder.add_extension(
-                x509.KeyUsage(**usage, key_cert_sign=True, crl_sign=True), critical=True
-            )
+            builder = builder.add_extension(x509.KeyUsage(**usage, key_cert_sign=True, crl_sign=True), critical=True)
         else:
             loopback = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
             builder = builder.add_extension(x509.SubjectAlternativeName([loopback]), critical=False)

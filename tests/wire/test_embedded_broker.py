@@ -61,7 +61,7 @@ def test_start_and_stop_twice_is_harmless(broker: EmbeddedBroker) -> None:
 def test_a_taken_port_is_an_error_that_shows_the_log(tmp_path: Path) -> None:
     with EmbeddedBroker(tmp_path / "first", "mosquitto") as first:
         second = EmbeddedBroker(tmp_path / "second", "mosquitto", port=first.port)
-        with pytest.raises(BrokerFailed, match="ended at once.*in use"):
+        with pytest.raises(BrokerFailed, match=r"ended at once.*in use"):
             second.start()
         assert not second.running
         assert first.running

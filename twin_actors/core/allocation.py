@@ -164,9 +164,7 @@ def _climb(problem: Problem, plan: Plan) -> Plan:
     while True:
         carried = problem.carried(plan)
         here = _worth_here(problem, plan, carried)
-        move = problem.urgency * np.minimum(
-            problem.capacity[:, None], np.maximum(problem.amount - carried, 0.0)
-        )
+        move = problem.urgency * np.minimum(problem.capacity[:, None], np.maximum(problem.amount - carried, 0.0))
         move -= problem.cost + here[:, None]
         move[~problem.able] = -np.inf
         sent = np.flatnonzero(plan >= 0)
@@ -215,9 +213,7 @@ def _model(problem: Problem, pairs: NDArray[np.intp]) -> _Model:
     unit, demand = pairs[:, 0], pairs[:, 1]
     every = np.arange(d)
     amount = np.where(problem.amount > 0.0, problem.amount, 1.0)
-    values = np.concatenate(
-        (np.ones(k), -np.minimum(problem.capacity[unit] / amount[demand], 1.0), np.ones(d))
-    )
+    values = np.concatenate((np.ones(k), -np.minimum(problem.capacity[unit] / amount[demand], 1.0), np.ones(d)))
     places = (
         np.concatenate((unit, u + demand, u + every)),
         np.concatenate((np.arange(k), np.arange(k), k + every)),
@@ -300,9 +296,7 @@ def _shares(problem: Problem, plan: Plan) -> list[tuple[int, int, float]]:
     """(unit, demand, amount): the nearest covers first, the last only what is left of the demand."""
     left = problem.amount.copy()
     shares: list[tuple[int, int, float]] = []
-    order = sorted(
-        np.flatnonzero(plan >= 0).tolist(), key=lambda i: (plan[i], problem.travel_s[i, plan[i]], i)
-    )
+    order = sorted(np.flatnonzero(plan >= 0).tolist(), key=lambda i: (plan[i], problem.travel_s[i, plan[i]], i))
     for unit in order:
         demand = int(plan[unit])
         amount = float(min(problem.capacity[unit], left[demand]))

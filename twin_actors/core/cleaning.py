@@ -226,9 +226,7 @@ def smooth(values: Column, before: Column, alpha: Column) -> Column:
     return np.where(np.isnan(before), values, alpha * values + (1 - alpha) * before)
 
 
-def level(
-    total: Column, last_total: Column, offset: Column, resets: NDArray[np.bool_]
-) -> tuple[Column, Column]:
+def level(total: Column, last_total: Column, offset: Column, resets: NDArray[np.bool_]) -> tuple[Column, Column]:
     """The level of a running total and the new offset: a total below the last one means the counter restarted."""
     with np.errstate(invalid="ignore"):
         restarted = resets & (total < last_total)

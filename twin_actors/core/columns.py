@@ -96,17 +96,13 @@ class Field:
 
     def __post_init__(self) -> None:
         if not known_unit(self.unit):
-            raise ValueError(
-                f"unknown unit {self.unit!r}: use a unit of twin_actors.core.units or register it there"
-            )
+            raise ValueError(f"unknown unit {self.unit!r}: use a unit of twin_actors.core.units or register it there")
         if self.minimum > self.maximum:
             raise ValueError(f"minimum {self.minimum} is above maximum {self.maximum}")
         if isinstance(self.default, tuple) and len(self.default) != self.size:
             raise ValueError(f"default has {len(self.default)} numbers, the field has {self.size} components")
         if not 0 < self.smooth <= 1:
-            raise ValueError(
-                f"smooth is the α of y = αx + (1 − α)y and must lie in (0, 1], not {self.smooth}"
-            )
+            raise ValueError(f"smooth is the α of y = αx + (1 − α)y and must lie in (0, 1], not {self.smooth}")
         if self.normalise and not (math.isfinite(self.minimum) and math.isfinite(self.maximum)):
             raise ValueError("normalise needs a finite minimum and maximum: y = (x − min)/(max − min)")
 
@@ -307,9 +303,7 @@ class Columns:
             if isinstance(value, Field):
                 if value.role not in cls.ROLES:
                     allowed = ", ".join(sorted(role.value for role in cls.ROLES))
-                    raise TypeError(
-                        f"{cls.__name__}.{name} is a {value.role.value}, expected one of: {allowed}"
-                    )
+                    raise TypeError(f"{cls.__name__}.{name} is a {value.role.value}, expected one of: {allowed}")
                 fields[name] = value
                 delattr(cls, name)
         cls.layout = Layout.of(fields)
@@ -331,9 +325,7 @@ class Columns:
             )
         for name, declared in self.layout.fields.items():
             if name not in columns and isinstance(declared.default, tuple):
-                raise TypeError(
-                    f"{type(self).__name__}({name}=…) must be given: its default differs by component"
-                )
+                raise TypeError(f"{type(self).__name__}({name}=…) must be given: its default differs by component")
             value = columns.get(name, declared.default)
             self.__dict__[name] = np.asarray(value, dtype=np.float64)
 

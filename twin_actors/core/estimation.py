@@ -58,9 +58,7 @@ class MeasurementPlan:
                 groups.append(([row], [target_row]))
         index = np.array(measured, dtype=np.intp)
         state_drift2_h = state.per_row("drift") ** 2
-        drift2_h = (
-            np.where(index[:, None] >= 0, state_drift2_h[index], 0.0) if len(index) else np.zeros((0, 1))
-        )
+        drift2_h = np.where(index[:, None] >= 0, state_drift2_h[index], 0.0) if len(index) else np.zeros((0, 1))
         return cls(
             groups=tuple((np.array(rows, np.intp), np.array(targets, np.intp)) for rows, targets in groups),
             measured=index,
@@ -130,9 +128,7 @@ class JointPlan:
 
     blocks: tuple[Block, ...]
     directions: int
-    block_of_reading: tuple[
-        tuple[int, int], ...
-    ]  # per reading row: (block, component), (-1, 0): reported only
+    block_of_reading: tuple[tuple[int, int], ...]  # per reading row: (block, component), (-1, 0): reported only
 
     @classmethod
     def of(cls, kind: Kind) -> Self:
@@ -144,9 +140,7 @@ class JointPlan:
         blocks: list[Block] = []
         first = 0
         for names in by_axes.values():
-            rows = np.array(
-                [range(state.places[n].start, state.places[n].stop) for n in names], dtype=np.intp
-            )
+            rows = np.array([range(state.places[n].start, state.places[n].stop) for n in names], dtype=np.intp)
             blocks.append(Block(rows, first))
             first += len(names)
         order = list(by_axes)

@@ -23,22 +23,16 @@ def dominant_resource_fairness(
     if stranger:
         raise KeyError(f"no capacity given for {', '.join(sorted(stranger))}; known: {', '.join(names)}")
     has = np.array([capacity[name] for name in names], dtype=np.float64)
-    per_task = np.array(
-        [[demands[user].get(name, 0.0) for name in names] for user in users], dtype=np.float64
-    )
+    per_task = np.array([[demands[user].get(name, 0.0) for name in names] for user in users], dtype=np.float64)
     per_task = per_task.reshape(len(users), len(names))
-    if not (
-        np.isfinite(has).all() and np.isfinite(per_task).all() and (has >= 0).all() and (per_task >= 0).all()
-    ):
+    if not (np.isfinite(has).all() and np.isfinite(per_task).all() and (has >= 0).all() and (per_task >= 0).all()):
         raise ValueError("capacities and demands must be finite and not negative")
 
     # a share of nothing is infinite: whoever needs a resource that is not there gets no task
     of_all = np.divide(per_task, has, out=np.where(per_task > 0.0, np.inf, 0.0), where=has > 0.0)
     dominant = of_all.max(axis=1, initial=0.0)
     growing = (dominant > 0.0) & np.isfinite(dominant)
-    rate = np.divide(
-        1.0, dominant, out=np.zeros(len(users)), where=growing
-    )  # tasks per unit of dominant share
+    rate = np.divide(1.0, dominant, out=np.zeros(len(users)), where=growing)  # tasks per unit of dominant share
     tasks = np.zeros(len(users))
     free = has.copy()
     while growing.any():

@@ -46,9 +46,7 @@ class Batch:
             object.__setattr__(self, "channels", np.zeros(b, np.uint8))
         if not len(self.keys):
             object.__setattr__(self, "keys", np.full(b, NO_KEY, np.int64))
-        if not (
-            len(self.observed_at_s) == len(self.channels) == len(self.keys) == self.values.shape[-1] == b
-        ):
+        if not (len(self.observed_at_s) == len(self.channels) == len(self.keys) == self.values.shape[-1] == b):
             raise ValueError(f"a batch of {b} rows needs {b} times, channels, keys and columns of values")
 
     def __len__(self) -> int:

@@ -158,9 +158,7 @@ class Kind:
                     )
                 continue  # reported only, or expected by observe
             if measured.axes != declared.axes:
-                raise ValueError(
-                    f"kind {self.name}: reading {name!r} and state {target!r} have different axes"
-                )
+                raise ValueError(f"kind {self.name}: reading {name!r} and state {target!r} have different axes")
             if measured.role is Role.MEMORY:
                 raise ValueError(f"kind {self.name}: {target!r} is memory and cannot be measured")
 

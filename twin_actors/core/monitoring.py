@@ -28,9 +28,7 @@ class Latches:
 
     @classmethod
     def empty(cls, alerts: int, n: int) -> Latches:
-        return cls(
-            np.zeros((alerts, n), np.bool_), np.full((alerts, n), np.nan), np.full((alerts, n), np.nan)
-        )
+        return cls(np.zeros((alerts, n), np.bool_), np.full((alerts, n), np.nan), np.full((alerts, n), np.nan))
 
 
 def monitor(

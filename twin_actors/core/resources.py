@@ -91,17 +91,12 @@ class Assignment:
         return min(max(travelled_s / whole_s, 0.0), 1.0)
 
 
-def distance_km(
-    lat_deg: ArrayLike, lon_deg: ArrayLike, to_lat_deg: ArrayLike, to_lon_deg: ArrayLike
-) -> Column:
+def distance_km(lat_deg: ArrayLike, lon_deg: ArrayLike, to_lat_deg: ArrayLike, to_lon_deg: ArrayLike) -> Column:
     """Great-circle distance in km (haversine, Sinnott 1984), arrays broadcast; NaN where a part is."""
     lat, lon, to_lat, to_lon = (
-        np.radians(np.asarray(angle, dtype=np.float64))
-        for angle in (lat_deg, lon_deg, to_lat_deg, to_lon_deg)
+        np.radians(np.asarray(angle, dtype=np.float64)) for angle in (lat_deg, lon_deg, to_lat_deg, to_lon_deg)
     )
-    haversine = (
-        np.sin((to_lat - lat) / 2.0) ** 2 + np.cos(lat) * np.cos(to_lat) * np.sin((to_lon - lon) / 2.0) ** 2
-    )
+    haversine = np.sin((to_lat - lat) / 2.0) ** 2 + np.cos(lat) * np.cos(to_lat) * np.sin((to_lon - lon) / 2.0) ** 2
     # rounding can push antipodes past 1, where arcsin has no answer
     arc: Column = 2.0 * EARTH_RADIUS_KM * np.arcsin(np.sqrt(np.clip(haversine, 0.0, 1.0)))
     return arc
@@ -213,9 +208,7 @@ class Fleet:
 
     def _unknown(self, unit: str) -> str:
         near = difflib.get_close_matches(unit, [one.id for one in self.units], n=1)
-        return f"no unit {unit!r} in the fleet of {len(self.units)}" + (
-            f" (did you mean {near[0]!r}?)" if near else ""
-        )
+        return f"no unit {unit!r} in the fleet of {len(self.units)}" + (f" (did you mean {near[0]!r}?)" if near else "")
 
 
 def refuse_duplicates(what: str, ids: list[str]) -> None:
@@ -236,9 +229,7 @@ def _place(record: Unit | Assignment, name: str) -> None:
     object.__setattr__(record, "lon_deg", lon_deg)
 
 
-def known_position(
-    lat_deg: float | None, lon_deg: float | None, name: str
-) -> tuple[float, float] | tuple[None, None]:
+def known_position(lat_deg: float | None, lon_deg: float | None, name: str) -> tuple[float, float] | tuple[None, None]:
     """Both parts as floats, or both None where either is missing or NaN. ValueError off the Earth."""
     if lat_deg is None or lon_deg is None or math.isnan(lat_deg) or math.isnan(lon_deg):
         return None, None

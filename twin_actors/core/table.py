@@ -66,9 +66,7 @@ class TwinTable:
         n = len(self.ids)
         expected = (kind.attributes.layout.rows, n)
         if attributes.shape != expected:
-            raise ValueError(
-                f"kind {kind.name}: attributes have shape {attributes.shape}, expected {expected}"
-            )
+            raise ValueError(f"kind {kind.name}: attributes have shape {attributes.shape}, expected {expected}")
         bad = np.argwhere(~np.isfinite(attributes))
         if len(bad):
             row, twin = bad[0]
@@ -129,9 +127,7 @@ class TwinTable:
                 twins, at_s = batch.rows[part], batch.observed_at_s[part]
                 values = batch.values[:, part]
                 if channel == Channel.READING:
-                    fates[part] = self._apply_readings(
-                        twins, at_s, values, batch.keys[part], part, rejections
-                    )
+                    fates[part] = self._apply_readings(twins, at_s, values, batch.keys[part], part, rejections)
                 elif channel == Channel.DESIRED:
                     self._ask(twins, values)
                 elif channel == Channel.COMMAND:
@@ -165,14 +161,10 @@ class TwinTable:
             self._estimate(twins[news], at_s[news], cleaned.values[:, news], cleaned.usable[:, news])
         for column in map(int, np.flatnonzero(cleaned.fate == Fate.REJECTED)):
             row = int(np.argmax(refused[:, column]))
-            rejections.append(
-                self._rejection(int(positions[column]), row, values[row, column], before, column)
-            )
+            rejections.append(self._rejection(int(positions[column]), row, values[row, column], before, column))
         return cleaned.fate
 
-    def _rejection(
-        self, position: int, row: int, value: float, before: CleaningMemory, column: int
-    ) -> Rejection:
+    def _rejection(self, position: int, row: int, value: float, before: CleaningMemory, column: int) -> Rejection:
         label = self.kind.reading.layout.labels[row]
         low, high = float(self._rules.minimum[row, 0]), float(self._rules.maximum[row, 0])
         if not low <= value <= high:
@@ -184,9 +176,7 @@ class TwinTable:
             f"{float(self._rules.max_rate[row, 0]):g} per second",
         )
 
-    def _estimate(
-        self, twins: NDArray[np.intp], at_s: Column, values: Column, usable: NDArray[np.bool_]
-    ) -> None:
+    def _estimate(self, twins: NDArray[np.intp], at_s: Column, values: Column, usable: NDArray[np.bool_]) -> None:
         until_s = np.maximum(self.time_s[twins], at_s)
         self._advance(twins, until_s)
         age_h = (until_s - at_s) / 3600.0
@@ -194,9 +184,7 @@ class TwinTable:
         x, attributes, command = self.x[:, twins], self.attributes[:, twins], self.command.value[:, twins]
         if self._joint is None:
             expected = self._expected(x, attributes, command)
-            estimate = est.update_diagonal(
-                self._plan, x, self.variance[:, twins], expected, values, usable, noise
-            )
+            estimate = est.update_diagonal(self._plan, x, self.variance[:, twins], expected, values, usable, noise)
         else:
             covariances = [covariance[..., twins] for covariance in self.covariances]
             points = est.spread_points(self._joint, x, covariances)
@@ -281,9 +269,7 @@ class TwinTable:
         else:
             points = est.spread_points(self._joint, x, covariances)
             points = np.clip(points, self._low[:, None], self._high[:, None])
-            points, command, coupling = roll(
-                self.kind, points, attributes, command, coupling, start_s, until_s
-            )
+            points, command, coupling = roll(self.kind, points, attributes, command, coupling, start_s, until_s)
             moved = points[:, 0]
             spread = est.covariances_of(self._joint, points)
             for block, covariance in zip(self._joint.blocks, spread, strict=True):
@@ -319,14 +305,10 @@ class TwinTable:
         in_force = kind.command.of_block(command.value)
         indicators = {
             name: np.broadcast_to(np.asarray(column, dtype=np.float64), (len(self),))
-            for name, column in kind.indicators(
-                state, attributes, in_force, kind.windows.of_block(windows)
-            ).items()
+            for name, column in kind.indicators(state, attributes, in_force, kind.windows.of_block(windows)).items()
         }
         scalars = {name: x[place.start] for name, place in kind.state.layout.places.items()}
-        constants = {
-            name: self.attributes[place.start] for name, place in kind.attributes.layout.places.items()
-        }
+        constants = {name: self.attributes[place.start] for name, place in kind.attributes.layout.places.items()}
         self.latches = monitor(kind.alerts, {**scalars, **indicators}, constants, self.latches, now_s)
         proposed = None
         if with_control and kind.control is not None:

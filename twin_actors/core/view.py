@@ -74,9 +74,7 @@ class View:
         nothing = np.zeros(0)
         return self.relations.get(
             (name, source_kind, target_kind),
-            Links(
-                source=nothing.astype(np.intp), target=nothing.astype(np.intp), share=nothing, delay_s=nothing
-            ),
+            Links(source=nothing.astype(np.intp), target=nothing.astype(np.intp), share=nothing, delay_s=nothing),
         )
 
 

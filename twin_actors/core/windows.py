@@ -29,9 +29,7 @@ class WindowTable:
     def empty(self) -> bool:
         return self._layout.rows == 0
 
-    def record(
-        self, values: Column, usable: NDArray[np.bool_], at_s: Column, twins: NDArray[np.intp]
-    ) -> None:
+    def record(self, values: Column, usable: NDArray[np.bool_], at_s: Column, twins: NDArray[np.intp]) -> None:
         """Add cleaned ``values (reading rows, b)`` observed at ``at_s (b,)`` by the twins."""
         for order, (name, field) in enumerate(self._layout.fields.items()):
             rows = self._source[name]

@@ -37,9 +37,7 @@ class City:
         self.name = record.city
         self._kind_of = {entity.id: entity.kind for entity in self.scenario.entities}
         self._number = {entity.id: number for number, entity in enumerate(self.scenario.entities)}
-        self._actor_of = {
-            number: actor.name for actor in self._plan.actors for number in actor.entities
-        }
+        self._actor_of = {number: actor.name for actor in self._plan.actors for number in actor.entities}
 
     # -- coming and going --------------------------------------------------------------------------------------
 
@@ -71,7 +69,9 @@ class City:
         record = launching.running(name)
         if record is None:
             there = ", ".join(launching.cities()) or "none"
-            raise CityNotFound(f"no city called {name!r} runs here (running: {there}); start one with City.launch(file)")
+            raise CityNotFound(
+                f"no city called {name!r} runs here (running: {there}); start one with City.launch(file)"
+            )
         launching.connect_ray(record)
         return cls(record)
 
@@ -276,9 +276,7 @@ class City:
         except (CityNotFound, TimeoutError) as error:
             return f"<City {self.name}: not answering ({error})>"
         stale = sum(each["stale"] for each in kinds["kinds"].values())
-        return (
-            f"<City {self.name}: {len(self):,} twins in {len(self.kinds())} kinds, {stale:,} stale, tick {kinds['tick']:,}>"
-        )
+        return f"<City {self.name}: {len(self):,} twins in {len(self.kinds())} kinds, {stale:,} stale, tick {kinds['tick']:,}>"
 
 
 def _fields(layout: Layout) -> list[Field]:

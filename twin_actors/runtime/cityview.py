@@ -59,7 +59,9 @@ class CityView:
             for number in actor.entities:
                 places.setdefault(scenario.entities[number].kind, []).append(position[number])
             self._places[actor.name] = {kind: np.array(p, np.intp) for kind, p in places.items()}
-        self._relations = _relations(scenario, {k: {e: i for i, e in enumerate(m.ids)} for k, m in self._merged.items()})
+        self._relations = _relations(
+            scenario, {k: {e: i for i, e in enumerate(m.ids)} for k, m in self._merged.items()}
+        )
 
     def take(self, actor: str, shown: Mapping[str, Shown]) -> None:
         """Write what one actor shows into the merged columns."""
@@ -104,7 +106,9 @@ class CityView:
                     "stale": int((merged.age_s > merged.kind.stale_after_s).sum()),
                     "silent": int(np.isinf(merged.age_s).sum()),
                     "alerts": int(sum(active.sum() for active in merged.alerts.values())),
-                    "oldest_look_s": float(np.nanmin(merged.seen_at_s)) if np.isfinite(merged.seen_at_s).any() else None,
+                    "oldest_look_s": float(np.nanmin(merged.seen_at_s))
+                    if np.isfinite(merged.seen_at_s).any()
+                    else None,
                 }
                 for name, merged in self._merged.items()
             }
@@ -180,9 +184,7 @@ def _kind_view(merged: _Merged, now_s: float) -> KindView:
     )
 
 
-def _relations(
-    scenario: Scenario, place: Mapping[str, Mapping[str, int]]
-) -> dict[tuple[str, str, str], Links]:
+def _relations(scenario: Scenario, place: Mapping[str, Mapping[str, int]]) -> dict[tuple[str, str, str], Links]:
     grouped: dict[tuple[str, str, str], list[tuple[int, int, float, float]]] = {}
     for relation in scenario.relations:
         source_kind, target_kind = relation.source.split("/", 1)[0], relation.target.split("/", 1)[0]

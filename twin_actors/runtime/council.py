@@ -274,5 +274,3 @@ def _units(scenario: Scenario) -> Iterator[Unit]:
                 skills=pool.skills,
                 capacity=pool.capacity,
             )
-
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 import time
@@ -15,7 +16,6 @@ from twin_actors.runtime.placement import LaunchRefused, check_memory, free_memo
 from twin_actors.runtime.plan import CityPlan, Plan, Reach
 from twin_actors.runtime.processes import (
     Record,
-    Running,
     end_tree,
     home,
     remove_ray_folder,
@@ -118,8 +118,6 @@ def _start(
     )
     tell("starting Ray", 0, 1)
     if address is None:
-        import os
-
         record.token = secrets.token_hex(32)
         record.head, record.address, record.ray_folder = start_head(
             folder, token=record.token, cores=os.cpu_count() or 1
@@ -153,12 +151,13 @@ def _broker(record: Record, scenario: Scenario, folder: Path) -> Reach:
     broker.start(deadline_s=20.0)
     record.broker = broker.describe()
     record.save(folder)
+    address = broker.address
     return Reach(
-        host="127.0.0.1",
-        port=broker.port,
-        username=f"{scenario.city}-city" if broker.kind == "amqtt" else None,
-        password="unchecked" if broker.kind == "amqtt" else None,
-        protocol=settings.protocol,
+        host=address.host,
+        port=address.port,
+        username=address.username,
+        password=address.password,
+        protocol=address.protocol if settings.protocol == "auto" else settings.protocol,
     )
 
 
@@ -283,19 +282,3 @@ def cities() -> Mapping[str, Record]:
         return {}
     found = {path.name: running(path.name) for path in sorted(home().iterdir()) if path.is_dir()}
     return {name: record for name, record in found.items() if record is not None}
-
-
-__all__ = [
-    "CityNotFound",
-    "LaunchRefused",
-    "Progress",
-    "Record",
-    "Running",
-    "cities",
-    "connect_ray",
-    "end",
-    "folder_of",
-    "launch",
-    "running",
-    "wait_for_router",
-]

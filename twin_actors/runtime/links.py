@@ -212,5 +212,3 @@ class Links:
             if share.outcomes.offset > link.snapshot_offset:
                 needed = min(needed, link.snapshot_offset + 1)
         return needed
-
-

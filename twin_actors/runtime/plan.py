@@ -103,8 +103,7 @@ def decoders_of(kind: Kind, scenario: Scenario) -> Mapping[int, ReadingDecoder]:
     for number, fleet in enumerate(scenario.fleets, start=1):
         if fleet.kind == kind.name:
             fields = {
-                each.source: FieldMap(field=each.field, factor=each.factor, offset=each.offset)
-                for each in fleet.fields
+                each.source: FieldMap(field=each.field, factor=each.factor, offset=each.offset) for each in fleet.fields
             }
             decoders[number] = ReadingDecoder(kind.reading, fields or None)
     return decoders

@@ -89,7 +89,9 @@ def free_ports(count: int) -> list[int]:
         return found
 
 
-def start_head(folder: Path, *, token: str, cores: int, object_store_bytes: int = 100_000_000) -> tuple[Running, str, str]:
+def start_head(
+    folder: Path, *, token: str, cores: int, object_store_bytes: int = 100_000_000
+) -> tuple[Running, str, str]:
     """Start a Ray head with ports, token and temporary folder of its own; returns it, its address and that folder.
 
     Raises RuntimeError with the end of its log when it does not come up.

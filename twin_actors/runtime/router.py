@@ -244,7 +244,9 @@ class Router:
             values = {**command.values, **{k: v for k, v in answer.values.items() if k in command.values}}
             self._routing.tell(self._number[entity], Channel.COMMAND, now_s, values, now_s)
 
-    def _dead(self, topic: str, reason: Reason, detail: str, payload: bytes, received_at_s: float | None = None) -> None:
+    def _dead(
+        self, topic: str, reason: Reason, detail: str, payload: bytes, received_at_s: float | None = None
+    ) -> None:
         self._bury(
             DeadLetter(
                 topic=topic,

@@ -187,9 +187,7 @@ class Routing:
         again = list(share.under_way)
         if outcomes.offset < share.outcomes.offset:
             again = list(self._from_log(share, outcomes.offset + 1))
-        share.waiting.extendleft(
-            delivery for delivery in reversed(again) if delivery.offset > outcomes.offset
-        )
+        share.waiting.extendleft(delivery for delivery in reversed(again) if delivery.offset > outcomes.offset)
         share.resent += len(again)
         share.under_way.clear()
         share.sent = outcomes.offset
@@ -202,9 +200,7 @@ class Routing:
             for offset, entry in entries:
                 where = self.placed[entry.entity]
                 if where.share is share and offset not in share.given_up:
-                    yield Delivery(
-                        offset, where.place, entry.channel, entry.source, entry.received_at_s, entry.payload
-                    )
+                    yield Delivery(offset, where.place, entry.channel, entry.source, entry.received_at_s, entry.payload)
             first = entries[-1][0] + 1
 
     # -- accounts ----------------------------------------------------------------------------------------------

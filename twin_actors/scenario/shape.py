@@ -31,7 +31,7 @@ def checked_document(merged: dict[str, Any], report: Report) -> Document:
             found = error.errors(include_url=False)
         for one in found:
             _tell(one, report)
-        # A copy, because aliases of YAML share their values; only what failed is paid for.
+        # A copy: the files keep what their authors wrote.
         merged = _without_faults(copy.deepcopy(merged), found, report)
     report.raise_if_any()
     raise AssertionError("a document without its faulty parts must be valid")
@@ -119,7 +119,8 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
 
 def _without_faults(merged: dict[str, Any], found: Iterable[ErrorDetails], report: Report) -> dict[str, Any]:
     elements: set[tuple[str, int]] = set()
-    for error in found:
+    # Unknown keys first: the parts they stand in may have to go as a whole.
+    for error in sorted(found, key=lambda error: error["type"] != "extra_forbidden"):
         path = _plain(error["loc"])
         if error["type"] == "extra_forbidden":
             _parent(merged, path).pop(path[-1], None)

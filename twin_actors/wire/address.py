@@ -67,7 +67,7 @@ class BrokerAddress:
 
     @classmethod
     def from_url(cls, url: str) -> Self:
-        """``mqtt://user:password@host:1883`` or ``mqtts://host?ca_file=…&protocol=5``; ValueError says what is wrong."""
+        """From ``mqtt://user:password@host:1883`` or ``mqtts://host?ca_file=…&protocol=5``; raises ValueError."""
         parts = urlsplit(url)
         if parts.scheme not in _SCHEMES:
             raise ValueError(f"{url!r} is no broker address: write mqtt://host:port, or mqtts:// for TLS")
@@ -125,8 +125,9 @@ def explain_failure(address: BrokerAddress, error: OSError) -> str:
             "its authority as ca_file, and use the host name that the certificate was made for"
         )
     if isinstance(error, ssl.SSLError) or (address.tls and isinstance(error, ConnectionResetError)):
+        what = getattr(error, "reason", None) or error
         return (
-            f"{where}: no TLS connection ({getattr(error, 'reason', None) or error}). Is this the broker's TLS port (usually 8883)? "
+            f"{where}: no TLS connection ({what}). Is this the broker's TLS port (usually 8883)? "
             "Write mqtt:// for a port without TLS; does the broker ask for a client certificate?"
         )
     if isinstance(error, socket.gaierror):

@@ -35,7 +35,7 @@ _LOOK_EVERY_S: Final = 0.02
 _LOG_SHOWN: Final = 1_000
 _PASSWORD_ROUNDS: Final = 20_000
 
-# Processes started here, kept so that their end is noticed (no zombies) and letting go of an EmbeddedBroker is no error.
+# Processes started here, kept so that their end is noticed (no zombies); an EmbeddedBroker may be let go of before.
 _children: dict[int, subprocess.Popen[bytes]] = {}
 
 
@@ -89,7 +89,8 @@ class EmbeddedBroker:
             kind = "mosquitto" if self._mosquitto else "amqtt"
         if kind == "mosquitto" and not self._mosquitto:
             raise BrokerFailed(
-                "Mosquitto is not installed: install it (Debian, Ubuntu: apt install mosquitto), or leave the kind at auto"
+                "Mosquitto is not installed: install it (Debian, Ubuntu: apt install mosquitto), "
+                "or leave the kind at auto"
             )
         if kind == "amqtt" and (users or tls):
             raise BrokerFailed("the embedded amqtt has neither users nor TLS: install Mosquitto")
@@ -204,10 +205,8 @@ class EmbeddedBroker:
         return any(s.status == psutil.CONN_LISTEN and s.laddr.port == self.port for s in sockets)
 
     def _last_words(self) -> str:
-        said = []
-        for path in (self.folder / f"{self.kind}.out", self.log_file):
-            if path.is_file():
-                said.append(path.read_text(errors="replace")[-_LOG_SHOWN:].strip())
+        paths = (self.folder / f"{self.kind}.out", self.log_file)
+        said = [path.read_text(errors="replace")[-_LOG_SHOWN:].strip() for path in paths if path.is_file()]
         return f"It said: {' | '.join(filter(None, said)) or 'nothing'} (log: {self.log_file})"
 
     def _write_configuration(self) -> Path:

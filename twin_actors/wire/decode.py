@@ -305,9 +305,9 @@ class ReadingDecoder:
             good &= ~np.isinf(matrix).any(axis=0)
         if not good.all():
             self._reject(batch, np.flatnonzero(~good), matrix, readable, ts, received, message, element)
-            matrix, observed, timed, message, element, key, seq, boot = (
-                column[..., good] for column in (matrix, observed, timed, message, element, key, seq, boot)
-            )
+            matrix, observed, timed = matrix[:, good], observed[good], timed[good]
+            message, element = message[good], element[good]
+            key, seq, boot = key[good], seq[good], boot[good]
         return Decoded(
             values=matrix,
             observed_at_s=observed,

@@ -52,7 +52,7 @@ def explain(encoded: bytes, error: Exception) -> tuple[Reason, str]:
         return Reason.EMPTY, "no payload" if not encoded else "only white space"
     if isinstance(error, RecursionError):
         return Reason.TOO_LARGE, "objects or lists are nested too deeply"
-    if isinstance(error, msgspec.ValidationError):
+    if isinstance(error, msgspec.ValidationError) and "$" in str(error):
         return _explain_type(str(error))
     try:
         json.loads(encoded, parse_constant=_refuse_constant)
@@ -62,6 +62,8 @@ def explain(encoded: bytes, error: Exception) -> tuple[Reason, str]:
         return Reason.TOO_LARGE, "objects or lists are nested too deeply"
     except ValueError as better:
         return Reason.NOT_JSON, f"{better}: {quote(encoded)}"
+    if isinstance(error, msgspec.ValidationError):
+        return _explain_type(str(error))
     return Reason.NOT_JSON, f"{error}: {quote(encoded)}"
 
 

@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass
 
 
-class Reason(str, enum.Enum):
+class Reason(enum.StrEnum):
     """The fate of an input that is not applied; the value is what stands in dead letters and counters."""
 
     NOT_JSON = "not_json"
@@ -47,9 +47,6 @@ class Reason(str, enum.Enum):
         """The whole message: what happened, where exactly, and what to do."""
         where = f" ({detail})" if detail else ""
         return f"{self.happened}{where}. {self.remedy}."
-
-    def __str__(self) -> str:
-        return self.value
 
 
 _TEXTS: dict[Reason, tuple[str, str]] = {

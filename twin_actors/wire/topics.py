@@ -84,9 +84,7 @@ class Topics:
     def subscriptions(self, kinds: Iterable[str] | None = None) -> list[str]:
         """The filters of what the city hears, of some kinds or (None) of all: telemetry and acknowledgements."""
         levels = ["+"] if kinds is None else sorted(set(kinds))
-        return [
-            f"{self._prefix}{kind}/+/{channel}" for kind in levels for channel in (TELEMETRY, ACKNOWLEDGEMENT)
-        ]
+        return [f"{self._prefix}{kind}/+/{channel}" for kind in levels for channel in (TELEMETRY, ACKNOWLEDGEMENT)]
 
     def commands(self, kinds: Iterable[str] | None = None) -> list[str]:
         """The filters of what devices hear."""

@@ -71,9 +71,7 @@ def test_a_layout_gives_every_component_one_row_in_the_order_of_declaration() ->
 
 
 def test_per_row_repeats_a_declared_number_for_every_component() -> None:
-    np.testing.assert_array_equal(
-        Pond.layout.per_row("default")[:, 0], [1.5, 1, 2, 3, *[0.25] * 6, 0.0]
-    )
+    np.testing.assert_array_equal(Pond.layout.per_row("default")[:, 0], [1.5, 1, 2, 3, *[0.25] * 6, 0.0])
     np.testing.assert_array_equal(Pond.layout.per_row("unsure_sd")[:, 0], [2, *[1] * 9, 0])
     assert Pond.layout.per_row("minimum").shape == (11, 1)
 

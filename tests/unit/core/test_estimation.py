@@ -88,9 +88,7 @@ def cart() -> TwinTable:
 
 
 def tell(table: TwinTable, at_s: float, *values: float) -> None:
-    table.apply(
-        Batch(rows=np.zeros(1, np.intp), observed_at_s=column(at_s), values=column(*values)[:, None])
-    )
+    table.apply(Batch(rows=np.zeros(1, np.intp), observed_at_s=column(at_s), values=column(*values)[:, None]))
 
 
 def begin(table: TwinTable, at_s: float, x: Column, covariance: Column) -> None:
@@ -226,7 +224,13 @@ def diagonal(
     use = np.zeros((5, 1), np.bool_)
     use[0] = usable
     estimate = update_diagonal(
-        plan, np.full((6, 1), 1.0 * x), np.full((6, 1), 1.0 * variance), np.full((5, 1), 1.0 * x), values, use, np.full((5, 1), 1.0 * noise)
+        plan,
+        np.full((6, 1), 1.0 * x),
+        np.full((6, 1), 1.0 * variance),
+        np.full((5, 1), 1.0 * x),
+        values,
+        use,
+        np.full((5, 1), 1.0 * noise),
     )
     np.testing.assert_array_equal(estimate.x[1:], x)
     np.testing.assert_array_equal(estimate.variance[1:], variance)
@@ -395,8 +399,6 @@ def test_two_readings_of_one_state_add_their_precisions() -> None:
 
 
 def test_a_certain_state_takes_no_correction() -> None:
-    x, covariance, _ = joint_update(
-        column(5, NAN, NAN, NAN), np.array([True, False, False, False]), np.zeros((2, 2))
-    )
+    x, covariance, _ = joint_update(column(5, NAN, NAN, NAN), np.array([True, False, False, False]), np.zeros((2, 2)))
     np.testing.assert_array_equal(x, 0)
     np.testing.assert_array_equal(covariance, 0)

@@ -96,9 +96,7 @@ def test_alerts_and_twins_do_not_meet() -> None:
 
 @UNHURRIED
 @given(st.lists(st.floats(-10, 10), min_size=1, max_size=40), st.floats(-5, 5), st.floats(0, 3))
-def test_with_hysteresis_an_alert_follows_a_two_state_machine(
-    values: list[float], limit: float, width: float
-) -> None:
+def test_with_hysteresis_an_alert_follows_a_two_state_machine(values: list[float], limit: float, width: float) -> None:
     active, expected = False, []
     for value in values:
         active = value > limit or (active and value > limit - width)

@@ -133,9 +133,7 @@ def test_integrals_over_lapsing_inputs_are_exact(twins: list[tuple[int, float, f
     x, *_ = roll(BUCKET, x, attributes, tap, roof, start_s, start_s + duration_s)
     flowing = np.minimum(duration_s, 600)
     raining = np.minimum(duration_s, 300 + ahead_s)
-    expected = (
-        flow * flowing + 0.5 * (duration_s - flowing) + rain * raining + 0.25 * (duration_s - raining)
-    )
+    expected = flow * flowing + 0.5 * (duration_s - flowing) + rain * raining + 0.25 * (duration_s - raining)
     np.testing.assert_allclose(x[0], expected, rtol=1e-9, atol=1e-6)
     np.testing.assert_allclose(x[1], duration_s, rtol=1e-9)
 

@@ -87,7 +87,7 @@ def test_different_dimensions_do_not_convert(a: str, b: str) -> None:
 @pytest.mark.parametrize(("a", "b"), [("parsec", "m"), ("m", "parsec")])
 def test_an_unknown_unit_is_named_beside_the_known_ones(a: str, b: str) -> None:
     assert not known_unit("parsec")
-    with pytest.raises(ValueError, match="unknown unit 'parsec'; known units: .*km/h"):
+    with pytest.raises(ValueError, match=r"unknown unit 'parsec'; known units: .*km/h"):
         conversion(a, b)
 
 

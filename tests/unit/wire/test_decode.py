@@ -93,7 +93,9 @@ def test_a_broken_message_is_one_reading_with_a_reason_that_helps(case: dict[str
 
 
 def test_the_citys_own_form() -> None:
-    decoded = decode({"ts": MS - 5_000, "seq": 7, "boot": "b1", "values": {"load_mw": 23.5, "queue_veh": [1, None, 3, 4]}})
+    decoded = decode(
+        {"ts": MS - 5_000, "seq": 7, "boot": "b1", "values": {"load_mw": 23.5, "queue_veh": [1, None, 3, 4]}}
+    )
     assert said(decoded) == {"load_mw": 23.5, "queue_veh[n]": 1, "queue_veh[s]": 3, "queue_veh[w]": 4}
     assert decoded.observed_at_s[0] == NOW_S - 5
     assert decoded.seq[0] == 7
@@ -286,11 +288,32 @@ def test_a_broken_base_spoils_what_follows_and_records_without_value_count_nothi
 
 numbers = st.one_of(st.none(), st.floats(), st.integers(), st.booleans(), st.text(max_size=3))
 keys = st.sampled_from(
-    ["ts", "seq", "boot", "values", "load_mw", "voltage_pu", "queue_veh", "n", "bn", "bt", "bu", "bv", "v", "vs", "vb", "s", "u", "t"]
+    [
+        "ts",
+        "seq",
+        "boot",
+        "values",
+        "load_mw",
+        "voltage_pu",
+        "queue_veh",
+        "n",
+        "bn",
+        "bt",
+        "bu",
+        "bv",
+        "v",
+        "vs",
+        "vb",
+        "s",
+        "u",
+        "t",
+    ]
 )
 objects = st.recursive(
     numbers,
-    lambda inner: st.one_of(st.lists(inner, max_size=5), st.dictionaries(st.one_of(keys, st.text(max_size=3)), inner, max_size=5)),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=5), st.dictionaries(st.one_of(keys, st.text(max_size=3)), inner, max_size=5)
+    ),
     max_leaves=20,
 )
 anything = st.one_of(
@@ -298,7 +321,9 @@ anything = st.one_of(
     objects.map(lambda value: json.dumps(value).encode()),
     st.lists(st.dictionaries(keys, objects, max_size=5), max_size=5).map(lambda value: json.dumps(value).encode()),
     st.tuples(objects, st.integers(0, 30)).map(lambda pair: json.dumps(pair[0]).encode()[: -pair[1] or None]),
-    st.tuples(st.sampled_from([b" ", b"\n[", b"[{}", b"\xef\xbb\xbf", b"[" * 2000]), st.binary(max_size=9)).map(b"".join),
+    st.tuples(st.sampled_from([b" ", b"\n[", b"[{}", b"\xef\xbb\xbf", b"[" * 2000]), st.binary(max_size=9)).map(
+        b"".join
+    ),
 )
 
 

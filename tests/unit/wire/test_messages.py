@@ -62,7 +62,12 @@ def test_events(event: dict) -> None:
 
 def test_a_command_is_readable_for_people_and_devices() -> None:
     command = Command(
-        id="c1", issued_at_s=1.7e9, expires_at_s=1.7e9 + 60, epoch=3, decision="dec-000041", values={"green_split": (0.3, 0.7)}
+        id="c1",
+        issued_at_s=1.7e9,
+        expires_at_s=1.7e9 + 60,
+        epoch=3,
+        decision="dec-000041",
+        values={"green_split": (0.3, 0.7)},
     )
     assert json.loads(encode_command(command)) == {
         "id": "c1",
