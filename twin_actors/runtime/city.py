@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twin_actors.core.columns import Field, Layout
+from twin_actors.core.deciding import Decision, IssuedCommand
+from twin_actors.core.emergencies import Emergency
 from twin_actors.core.ledger import Ledger
 from twin_actors.runtime import launching
 from twin_actors.runtime.card import TwinCard
+from twin_actors.runtime.council import AlertEvent
 from twin_actors.runtime.launching import CityNotFound, LaunchRefused, Progress, Record
 from twin_actors.runtime.plan import CityPlan
+from twin_actors.store import DeadLetter
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +37,7 @@ class City:
 
         self._ray = ray
         self._record = record
-        self._plan = CityPlan.load(launching.folder_of(record.city))
+        self._plan = self.plan = CityPlan.load(launching.folder_of(record.city))
         self.scenario: Scenario = self._plan.scenario
         self.name = record.city
         self._kind_of = {entity.id: entity.kind for entity in self.scenario.entities}
@@ -220,23 +225,23 @@ class City:
 
     def decisions(self, last: int = 10) -> pd.DataFrame:
         """The last decisions: when, by which policy, why, on the sight of which twins, with which effects."""
-        return _records(self._call("aggregator", "decisions", last), "id")
+        return _records(self._call("aggregator", "decisions", last), Decision, "id")
 
     def commands(self, last: int = 10) -> pd.DataFrame:
-        return _records(self._call("aggregator", "commands", last), "id")
+        return _records(self._call("aggregator", "commands", last), IssuedCommand, "id")
 
     def allocations(self, last: int = 10) -> list[Any]:
         """The last divisions of resources, each with objective, LP bound, gap and what bound it."""
         return list(self._call("aggregator", "allocations", last))
 
     def emergencies(self, last: int = 10) -> pd.DataFrame:
-        return _records(self._call("aggregator", "emergencies", last), "id")
+        return _records(self._call("aggregator", "emergencies", last), Emergency, "id")
 
     def alerts(self, last: int = 10) -> pd.DataFrame:
-        return _records(self._call("aggregator", "alerts", last), None)
+        return _records(self._call("aggregator", "alerts", last), AlertEvent, None)
 
     def dead_letters(self, last: int = 10) -> pd.DataFrame:
-        return _records(self._call("router", "dead_letters", last), None)
+        return _records(self._call("router", "dead_letters", last), DeadLetter, None)
 
     def command(self, entity: str, *, reason: str = "ordered by hand", **values: float | Sequence[float]) -> str:
         """Order something from one entity's device; returns the decision's id. Checked before it is sent.
@@ -300,16 +305,9 @@ def _checked(layout: Layout, name: str, value: float | Sequence[float]) -> float
     return numbers if len(numbers) == field.size else numbers * field.size
 
 
-def _records(records: Sequence[Any], index: str | None) -> pd.DataFrame:
-    import msgspec
+def _records(records: Sequence[Any], of: type, index: str | None) -> pd.DataFrame:
     import pandas as pd
 
-    rows = [msgspec.structs.asdict(r) if isinstance(r, msgspec.Struct) else _plain(r) for r in records]
-    frame = pd.DataFrame(rows)
-    return frame.set_index(index) if index and len(frame) else frame
-
-
-def _plain(record: Any) -> dict[str, Any]:
-    from dataclasses import fields
-
-    return {field.name: getattr(record, field.name) for field in fields(record)}
+    names = [field.name for field in fields(of)]
+    frame = pd.DataFrame([[getattr(record, name) for name in names] for record in records], columns=names)
+    return frame.set_index(index) if index else frame

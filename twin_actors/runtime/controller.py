@@ -128,8 +128,8 @@ class Controller:
             .remote(*first, *arguments)
         )
 
-    def stop(self) -> None:
-        """End router, aggregator and twin actors in that order; their handles are dead afterwards."""
+    def stop(self, kill: bool) -> None:
+        """Stop aggregator and router in good order; with ``kill`` end all actors too (a Ray that goes on without us)."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(timeout=10.0)
@@ -138,9 +138,11 @@ class Controller:
                 ray.get(ray.get_actor(name, namespace=self._namespace).stop.remote(), timeout=12.0)
             except (ValueError, RayError, TimeoutError) as error:
                 log.warning("%s did not stop in good order: %s", name, error)
+        self._phase = "stopped"
+        if not kill:
+            return
         for name in ("aggregator", "router", *(actor.name for actor in self._plan.actors)):
             try:
                 ray.kill(ray.get_actor(name, namespace=self._namespace))
             except ValueError:
                 continue
-        self._phase = "stopped"

@@ -253,7 +253,7 @@ def end(record: Record, folder: Path) -> None:
     end_tree(record.devices)
     _end_actors(record)
     if record.head is not None:
-        end_tree(record.head)
+        end_tree(record.head, deadline_s=1.0)  # its actors have stopped; a drain would take half a minute
         remove_ray_folder(record.ray_folder)
     if record.broker is not None:
         EmbeddedBroker.attach(record.broker).stop()
@@ -270,7 +270,7 @@ def _end_actors(record: Record) -> None:
         return
     try:
         controller = ray.get_actor("controller", namespace=record.namespace)
-        ray.get(controller.stop.remote(), timeout=40.0)
+        ray.get(controller.stop.remote(record.head is None), timeout=40.0)
         ray.kill(controller)
     except (ValueError, ray.exceptions.RayError, TimeoutError):
         return  # never created, or gone already: nothing is left to stop

@@ -181,11 +181,11 @@ class Links:
             return
         saved = self._store.load_snapshot(share.name)
         renewed = hello.incarnation != link.incarnation
-        if renewed and hello.outcomes.offset < share.outcomes.offset and saved is not None:
-            if link.standing is Standing.ASKING:
-                link.standing = Standing.RESTORING
-                link.question = (link.handle.restore.remote(saved[1], saved[2]), now)
-                return
+        behind = renewed and hello.outcomes.offset < share.outcomes.offset
+        if behind and saved is not None and link.standing is Standing.ASKING:
+            link.standing = Standing.RESTORING
+            link.question = (link.handle.restore.remote(saved[1], saved[2]), now)
+            return
         outcomes: Outcomes = hello.outcomes
         self._routing.rewind(share, outcomes)
         link.incarnation = hello.incarnation

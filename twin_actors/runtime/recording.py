@@ -40,7 +40,7 @@ SHOWN: Final = 100
 """How many bad rows a recording keeps to show; all are counted."""
 
 _NO_TIME: Final = np.iinfo(np.int64).min  # what NaT is as a number
-_OWN_OFFSET: Final = r"\d\d:?\d\d.*(?:[Zz]|[+-]\d\d(?::?\d\d)?)\s*$"
+_OWN_OFFSET: Final = r"[Tt ]\d\d.*(?:[Zz]|[+-]\d\d(?::?\d\d)?)\s*$"
 _REFUSED_IN_NAMES: Final = re.compile(r"[/+#$*?\[\]{}\x00-\x20\x7f\s]+")
 
 
@@ -122,10 +122,9 @@ def load_replay(replay: Replay, entities: Collection[str] | None = None) -> Reco
     at_us = _times(table.frame, replay.time, faults)
     if replay.wide is not None:
         fields: tuple[str, ...] = (replay.wide.field,)
-        names, at_us, values, row = _wide(table.frame, replay.wide, _time_columns(replay.time), at_us, faults)
+        names, at_us, values = _wide(table.frame, replay.wide, _time_columns(replay.time), at_us, faults)
     else:
         fields = tuple(each.field for each in replay.fields)
-        row = np.arange(len(at_us))
         names = _names(table.frame, replay, faults)
         scaled = [_scaled(table.frame[each.source], each, each.source, faults) for each in replay.fields]
         values = np.stack(scaled) if scaled else np.zeros((0, len(at_us)))
@@ -147,7 +146,7 @@ def load_replay(replay: Replay, entities: Collection[str] | None = None) -> Reco
         strangers = dict(Counter(ids[chosen & ~known].tolist()))
         chosen &= known
     kept = np.flatnonzero(chosen)
-    order = kept[np.lexsort((kept, row[kept], at_us[kept]))]
+    order = kept[np.argsort(at_us[kept], kind="stable")]
     return Recording(
         file=replay.file,
         kind=replay.kind,
@@ -223,7 +222,7 @@ def _read_parquet(path: Path) -> _Table:
             f"{path}: Parquet is read with pyarrow, which is not installed: pip install 'twin-actors[history]'"
         ) from None
     try:
-        frame = pyarrow.parquet.read_table(path).to_pandas()
+        frame = pyarrow.parquet.read_table(path).to_pandas(ignore_metadata=True)
     except pyarrow.ArrowInvalid as error:
         raise RecordingError(f"{path} is no Parquet file: {error}") from error
     return _Table(frame, np.arange(1, len(frame) + 1))
@@ -315,18 +314,20 @@ def _names(frame: pd.DataFrame, replay: Replay, faults: _Faults) -> Sequence[str
 
 def _wide(
     frame: pd.DataFrame, mapped: FieldMap, times: Collection[str], at_us: NDArray[np.int64], faults: _Faults
-) -> tuple[Sequence[str], NDArray[np.int64], Column, NDArray[np.intp]]:
-    """Every column but the time as the readings of one entity: names, times, values ``(1, m)`` and rows, by row."""
+) -> tuple[Sequence[str], NDArray[np.int64], Column]:
+    """Every column but the time as the readings of one entity: names, times and values ``(1, m)``, row by row."""
     sources = [name for name in frame.columns if name not in times]
     names = [entity_name(str(source)) for source in sources]
+    for source, name in zip(sources, names, strict=True):
+        if name_fault(name):
+            raise RecordingError(f"column {source!r} cannot name an entity: {name_fault(name)}; rename it")
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise RecordingError(f"two columns name the entity {twice[0]!r}: rename one of them")
     if not sources:
         raise RecordingError("the recording has no column beside its time: with 'wide' every other one is an entity")
     cells = np.stack([_scaled(frame[source], mapped, str(source), faults) for source in sources], axis=1)
-    rows = np.repeat(np.arange(len(frame)), len(sources))
-    return names * len(frame), np.repeat(at_us, len(sources)), cells.reshape(1, -1), rows
+    return names * len(frame), np.repeat(at_us, len(sources)), cells.reshape(1, -1)
 
 
 # -- time ----------------------------------------------------------------------------------------------------------

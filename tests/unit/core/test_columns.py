@@ -226,7 +226,8 @@ def test_a_record_shows_its_fields() -> None:
 )
 def test_each_record_takes_its_own_roles_only(record: type[Columns], declared: Field, role: Role) -> None:
     assert declared.role is role
-    assert type("Own", (record,), {"x": declared}).layout.rows == declared.size
+    own: type[Columns] = type("Own", (record,), {"x": declared})
+    assert own.layout.rows == declared.size
     for other in (Attributes, Reading, State, Command, Couplings, Windows, Drivers):
         if role not in other.ROLES:
             with pytest.raises(TypeError, match=rf"Foreign\.x is a {role.value}, expected one of: "):
@@ -255,7 +256,7 @@ def test_a_field_refuses_a_smoothing_weight_outside_0_to_1(alpha: float) -> None
 
 
 @pytest.mark.parametrize("limits", [{}, {"minimum": 0.0}, {"maximum": 1.0}])
-def test_normalisation_needs_both_limits(limits: dict[str, float]) -> None:
+def test_normalisation_needs_both_limits(limits: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="normalise needs a finite minimum and maximum"):
         reading("m", sd=1.0, normalise=True, **limits)
 

@@ -73,9 +73,8 @@ def test_a_detour_changes_nothing(units: tuple[str, ...], value: float) -> None:
 
 
 def test_a_conversion_is_a_factor_and_an_offset() -> None:
-    assert conversion("kW", "MW") == (pytest.approx(1e-3), 0.0)
-    factor, offset = conversion("degC", "degF")
-    assert (factor, offset) == (pytest.approx(1.8), pytest.approx(32.0))
+    assert conversion("kW", "MW") == pytest.approx((1e-3, 0.0))
+    assert conversion("degC", "degF") == pytest.approx((1.8, 32.0))
 
 
 @pytest.mark.parametrize(("a", "b"), [("MW", "MVA"), ("ug/m3", "ppb"), ("degC", "K"), ("veh/h", "persons/h")])

@@ -1,0 +1,11 @@
+"""Settings that must stand before anything imports Ray."""
+
+import os
+import tempfile
+
+os.environ.setdefault("RAY_worker_niceness", "0")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# cities of the tests never mix with those of the user
+os.environ["TWIN_ACTORS_HOME"] = tempfile.mkdtemp(prefix="ta-home-", dir="/tmp")

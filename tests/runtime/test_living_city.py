@@ -1,0 +1,187 @@
+"""A small city with a real broker and a real Ray: readings in, twins, ledger, commands, crashes."""
+
+import os
+import signal
+
+import pytest
+
+from twin_actors.testing.live import devices_of, eventually, living, settled
+from twin_actors.wire.messages import Acknowledgement, decode_command, encode_acknowledgement
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+
+SMALL = """
+city: small
+placement: {per_actor}
+broker: {{embedded: {broker}}}
+tick_s: 0.2
+entities:
+  - {{kind: footfall, name: a}}
+  - {{kind: footfall, name: b}}
+  - {{kind: venue, name: hall, attributes: {{area_m2: 900, capacity_persons: 1500, exit_width_m: 6}}}}
+"""
+DEDICATED = SMALL.format(per_actor="{entities_per_actor: 1}", broker="auto")
+PACKED = SMALL.format(per_actor="{entities_per_actor: 10}", broker="auto")
+
+
+@pytest.fixture(scope="module")
+def city(ray_session, tmp_path_factory):
+    from twin_actors.scenario import load_scenario
+
+    path = tmp_path_factory.mktemp("small") / "small.yaml"
+    path.write_text(DEDICATED)
+    with living(load_scenario([path])) as city:
+        yield city
+
+
+def test_a_reading_reaches_its_twin_and_no_other(city):
+    before = city.ledger().received
+    with devices_of(city) as devices:
+        devices.say("footfall/a", {"flow_pph": 1234})
+        devices.flush()
+    settled(city, before + 1)
+    assert city["footfall/a"].reported.flow_pph == 1234
+    assert city["footfall/a"].source("flow_pph") == "measured"
+    assert city["footfall/b"].source("flow_pph") == "assumed"
+    assert abs(city["footfall/a"].flow_pph - 1234) < abs(600 - 1234)
+
+
+def test_the_ledger_balances_per_entity_kind_and_actor(city):
+    before = city.ledger().received
+    with devices_of(city) as devices:
+        at_s = city.now_s()
+        for second in range(20):
+            devices.say("footfall/b", {"flow_pph": 500 + second}, at_s=at_s - 20 + second)
+        devices.say("footfall/b", {"flow_pph": 510}, at_s=at_s - 10)  # a redelivery
+        devices.say("footfall/b", {"flow_pph": 1}, at_s=at_s - 500)  # late
+        devices.say("footfall/b", {"flow_pph": -5})  # out of range
+        devices.send(devices.topics.telemetry("footfall/nobody"), b'{"flow_pph": 1}')
+        devices.flush()
+    ledger = settled(city, before + 24)
+    assert ledger.balanced, ledger
+    by_entity = city.ledger(by="entity")
+    assert by_entity["footfall/b"].duplicate == 1
+    assert by_entity["footfall/b"].late == 1
+    assert by_entity["footfall/b"].dead_lettered == 1
+    assert by_entity["footfall/b"].applied == 20
+    assert by_entity[""].dead_lettered == 1
+    for group in ("entity", "kind", "actor"):
+        parts = city.ledger(by=group)
+        assert all(part.balanced for part in parts.values()), (group, parts)
+        total = sum(parts.values(), start=type(ledger)())
+        assert total == ledger
+    letters = city.dead_letters(last=2)
+    assert set(letters["reason"]) == {"out_of_range", "unknown_entity"}
+
+
+def test_a_command_is_desired_until_its_device_follows(city):
+    seen = []
+    with devices_of(city) as devices:
+        devices.client.subscribe(devices.topics.command("venue/hall"), 1)
+        devices.client._receive = lambda topic, payload, *rest: seen.append(decode_command(payload))
+        eventually(lambda: devices.client.ready)
+        decision = city.command("venue/hall", gates_open=0.5, reason="test")
+        command = eventually(lambda: seen and seen[0])
+        assert command.decision == decision
+        assert command.values == {"gates_open": 0.5}
+        eventually(lambda: "gates_open" in city["venue/hall"].differs)
+        answer = encode_acknowledgement(Acknowledgement(id=command.id))
+        devices.send(devices.topics.acknowledgement("venue/hall"), answer)
+        eventually(lambda: city["venue/hall"].in_force.gates_open == 0.5)
+        assert city["venue/hall"].differs == {}
+        eventually(lambda: city.commands().loc[command.id, "phase"].value == "acknowledged")
+        before = city.ledger().dead_lettered
+        devices.send(devices.topics.acknowledgement("venue/hall"), answer)  # repeated: no command waits for it
+        eventually(lambda: city.ledger().dead_lettered == before + 1)
+        assert city.ledger().balanced
+
+
+def test_orders_are_checked_before_they_are_sent(city):
+    with pytest.raises(KeyError, match="did you mean 'gates_open'"):
+        city.command("venue/hall", gate_open=1)
+    with pytest.raises(ValueError, match="outside 0 to 1"):
+        city.command("venue/hall", gates_open=7)
+    with pytest.raises(KeyError, match="did you mean 'venue/hall'"):
+        city.command("venue/hal", gates_open=1)
+
+
+def test_a_killed_twin_actor_comes_back_with_its_twins(city, ray_session):
+    before = city.ledger().received
+    with devices_of(city) as devices:
+        at_s = city.now_s()
+        for second in range(30):
+            devices.say("footfall/a", {"flow_pph": 700 + second}, at_s=at_s + second * 0.001)
+        devices.flush()
+        settled(city, before + 30)
+        card = city["footfall/a"]
+        pid = int(city.actors().loc["twin:footfall/a", "pid"])
+        os.kill(pid, signal.SIGKILL)
+        devices.say("footfall/a", {"flow_pph": 760}, at_s=at_s + 1)
+        devices.flush()
+    ledger = settled(city, before + 31)
+    assert ledger.balanced, ledger
+    again = eventually(lambda: city["footfall/a"])
+    assert again.reported.flow_pph == 760
+    assert again.fates["applied"] == card.fates["applied"] + 1
+    assert all(part.balanced for part in city.ledger(by="entity").values())
+
+
+def test_deleting_a_reading_in_the_router_unbalances_the_ledger(make_scenario, ray_session):
+    with living(make_scenario(PACKED.replace("small", "robbed-router"))) as city, devices_of(city) as devices:
+        router = ray_session.get_actor("router", namespace="twin-actors-robbed-router")
+
+        def lose_one(self):
+            arrive = self._routing.arrive
+
+            def losing(entity, source, payload, received_at_s):
+                arrive(entity, source, payload, received_at_s)
+                if len(lost) < 1:
+                    lost.append(self._routing._fresh.pop())
+
+            lost = []
+            self._routing.arrive = losing
+
+        ray_session.get(router.__ray_call__.remote(lose_one))
+        for number in range(5):
+            devices.say("footfall/a", {"flow_pph": 100 + number}, at_s=city.now_s() - 5 + number)
+        devices.flush()
+        ledger = settled(city, 5)
+        assert not ledger.balanced
+        assert ledger.unexplained == 1
+        assert city.ledger(by="entity")["footfall/a"].unexplained == 1
+        assert city.ledger(by="entity")["footfall/b"].balanced
+
+
+def test_deleting_a_reading_in_a_twin_actor_unbalances_the_ledger(make_scenario, ray_session):
+    with living(make_scenario(PACKED.replace("small", "robbed-twin"))) as city, devices_of(city) as devices:
+        actor = ray_session.get_actor("twins:00001", namespace="twin-actors-robbed-twin")
+
+        def lose_one(self):
+            table = self._holder.groups[0].table
+            apply = table.apply
+
+            def losing(batch):
+                if lost or len(batch) == 0:
+                    return apply(batch)
+                lost.append(True)
+                keep = slice(1, None)
+                return apply(
+                    type(batch)(
+                        rows=batch.rows[keep],
+                        observed_at_s=batch.observed_at_s[keep],
+                        values=batch.values[:, keep],
+                        channels=batch.channels[keep],
+                        keys=batch.keys[keep],
+                    )
+                )
+
+            lost = []
+            table.apply = losing
+
+        ray_session.get(actor.__ray_call__.remote(lose_one))
+        for number in range(5):
+            devices.say("footfall/b", {"flow_pph": 100 + number}, at_s=city.now_s() - 5 + number)
+        devices.flush()
+        ledger = settled(city, 5)
+        assert ledger.unexplained == 1
+        assert not city.ledger(by="kind")["footfall"].balanced
