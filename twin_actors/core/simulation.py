@@ -217,15 +217,15 @@ class SimulatedFleet:
         """The devices of some entities work again."""
         for fault in (self._silent, self._stuck, self._bias, self._spike, self._drift_h):
             fault[:, rows] = 0
-        self._faulty = bool(
-            any(fault.any() for fault in (self._silent, self._stuck, self._bias, self._spike, self._drift_h))
+        self._faulty = any(
+            bool(fault.any()) for fault in (self._silent, self._stuck, self._bias, self._spike, self._drift_h)
         )
 
     def readings(self, now_s: float, due: Rows | None = None) -> Column:
-        """What the devices of the entities ``due`` (None: all) report at ``now_s``: ``(reading rows, b)``, NaN: nothing.
+        """What the devices of the entities ``due`` (None: all) report at ``now_s``, ``(reading rows, b)``, NaN: nothing.
 
-        What ``observe`` expects (else the measured state) plus noise of the declared ``sd``, within the field's limits;
-        counts are whole; running totals carry no noise and never fall. Faults come on top of that. A column
+        That is what ``observe`` expects (else the measured state) plus noise of the declared ``sd``, within the
+        field's limits; counts are whole; running totals carry no noise and never fall. Faults come on top of that. A column
         without any value is a reading that never left its device, or was lost on its way.
         """
         rows = self._everyone if due is None else due

@@ -62,8 +62,8 @@ def play(
             if stopping.is_set():
                 break
             raise ReplayStalled(
-                f"{recording.file}: no message could be sent for {deadline_s:g} s, {sent:,} of {len(recording):,} were. "
-                "Is the broker up, and does it keep pace?"
+                f"{recording.file}: no message could be sent for {deadline_s:g} s, "
+                f"{sent:,} of {len(recording):,} were. Is the broker up, and does it keep pace?"
             )
         sent, last_s = sent + 1, at_s
         now = time.monotonic()

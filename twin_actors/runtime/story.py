@@ -89,6 +89,4 @@ class Story:
             step = scene.step
             if failing and step.fault:
                 rows = np.intersect1d(scene.rows, np.concatenate(failing))
-                fleet.set_fault(
-                    rows, step.fault, scene.begin_s, value=step.value or 0.0, reading=step.reading
-                )
+                fleet.set_fault(rows, step.fault, scene.begin_s, value=step.value or 0.0, reading=step.reading)

@@ -1,0 +1,45 @@
+# The commands of the house. `make` alone lists them.
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# python3.11 where there is one, else python3 if it is new enough
+PYTHON ?= $(shell for p in python3.11 python3; do \
+	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then echo $$p; break; fi; done)
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test lint bench clean
+
+help: ## list the commands
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
+
+venv: $(STAMP) ## create $(VENV) and install the project into it, again only when pyproject.toml changes
+
+$(STAMP): pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed, and neither python3.11 nor python3 is: install it" \
+		"(Debian, Ubuntu: apt install python3.11-venv) or say make PYTHON=/path/to/python"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,history]'
+	@touch $@
+
+demo: $(STAMP) ## bring the harbour city up in the foreground (Ctrl-C ends it)
+	@echo "The harbour city is starting; Ctrl-C ends it. Meanwhile, in another terminal:"
+	@echo "  $(BIN)/twin-actors --help     what you can ask: ps, show, query, watch, decisions, ledger, ..."
+	@echo "  $(BIN)/python                 >>> from twin_actors import City; city = City.connect('harbour'); city"
+	@echo "Why things happen in it is told in scenarios/harbour.yaml, under 'story'."
+	$(BIN)/twin-actors up scenarios/harbour.yaml
+
+test: $(STAMP) ## run the tests; what needs a server that is not installed is skipped with a reason
+	$(BIN)/python -m pytest -q -m "not slow"
+
+lint: $(STAMP) ## ruff (lint and format), mypy, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(STAMP) ## measure the ingest path, with its peers in the same run
+	$(BIN)/python benchmarks/ingest.py --json
+
+clean: ## remove what can be made again (the virtual environment, caches, builds)
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
