@@ -222,11 +222,12 @@ class SimulatedFleet:
         )
 
     def readings(self, now_s: float, due: Rows | None = None) -> Column:
-        """What the devices of the entities ``due`` (None: all) report at ``now_s``, ``(reading rows, b)``, NaN: nothing.
+        """What the devices of the entities ``due`` (None: all) report, ``(reading rows, b)``; NaN: not said.
 
         That is what ``observe`` expects (else the measured state) plus noise of the declared ``sd``, within the
-        field's limits; counts are whole; running totals carry no noise and never fall. Faults come on top of that. A column
-        without any value is a reading that never left its device, or was lost on its way.
+        field's limits; counts are whole; running totals carry no noise and never fall. Faults come on top, those
+        that grow with time as of ``now_s``. A column without any value is a reading that never left its device,
+        or was lost on its way.
         """
         rows = self._everyone if due is None else due
         said = self._expected(rows)

@@ -20,9 +20,8 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -118,7 +117,7 @@ def load_replay(replay: Replay, entities: Collection[str] | None = None) -> Reco
     CSV or Parquet, or lacks a column that the scenario names.
     """
     table = _read(replay)
-    faults = _Faults(table.lines)
+    faults = _Faults(table.lines, dict(table.bad))
     at_us = _times(table.frame, replay.time, faults)
     if replay.wide is not None:
         fields: tuple[str, ...] = (replay.wide.field,)
@@ -188,6 +187,7 @@ class _Faults:
 class _Table:
     frame: pd.DataFrame
     lines: NDArray[np.int64]  # where each row stands in its file
+    bad: dict[int, str] = field(default_factory=dict)  # lines that are no rows, and why
 
 
 def _time_columns(time: TimeColumns) -> list[str]:
@@ -228,16 +228,26 @@ def _read_parquet(path: Path) -> _Table:
     return _Table(frame, np.arange(1, len(frame) + 1))
 
 
+def _opened(path: Path) -> IO[str]:
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+    return path.open(encoding="utf-8-sig", newline="")
+
+
 def _read_csv(path: Path, missing: Sequence[str], texts: Sequence[str]) -> _Table:
     import pandas as pd
 
+    with _opened(path) as text:
+        rows = csv.reader(text)
+        header, first = next(rows, []), next(filter(None, rows), [])
+    if len(first) > len(header):  # pandas would cut such rows, or take their first cell for an index
+        return _read_ragged_csv(path, missing)
     try:
         frame = pd.read_csv(
             path,
             dtype=dict.fromkeys(texts, str),
             na_values=[*missing, ""],
             keep_default_na=False,
-            float_precision="round_trip",
             low_memory=False,
             skip_blank_lines=False,
             skipinitialspace=True,
@@ -247,7 +257,7 @@ def _read_csv(path: Path, missing: Sequence[str], texts: Sequence[str]) -> _Tabl
         )
     except pd.errors.EmptyDataError:
         raise RecordingError(f"{path} is empty: a recording starts with a line of column names") from None
-    except (pd.errors.ParserError, pd.errors.ParserWarning):
+    except pd.errors.ParserError:
         return _read_ragged_csv(path, missing)
     blank = frame.isna().all(axis=1).to_numpy()
     lines = np.arange(2, len(frame) + 2)
@@ -255,25 +265,26 @@ def _read_csv(path: Path, missing: Sequence[str], texts: Sequence[str]) -> _Tabl
 
 
 def _read_ragged_csv(path: Path, missing: Sequence[str]) -> _Table:
-    """A file in which some rows have more cells than there are columns: those are bad, the others are used."""
+    """A file with rows of more cells than there are columns: bad, unless what is too much is empty."""
     import pandas as pd
 
     unsaid = {*missing, ""}
-    opened = partial(gzip.open, path, "rt") if path.suffix == ".gz" else partial(path.open, "r")
     rows: list[list[str | None]] = []
     lines: list[int] = []
-    with opened(encoding="utf-8-sig", newline="") as text:
+    bad: dict[int, str] = {}
+    with _opened(path) as text:
         reader = csv.reader(text, skipinitialspace=True)
         header = next(reader, [])
         for cells in reader:
-            said = [None if cell in unsaid else cell for cell in cells]
-            if len(said) > len(header):
-                said = []  # which cell belongs to which column is anybody's guess
-            elif not any(said):
+            if any(cells[len(header) :]):
+                bad[reader.line_num] = f"{len(cells)} cells for {len(header)} columns"
+                continue
+            said = [None if cell in unsaid else cell for cell in cells[: len(header)]]
+            if not any(said):
                 continue
             rows.append(said + [None] * (len(header) - len(said)))
             lines.append(reader.line_num)
-    return _Table(pd.DataFrame(rows, columns=header, dtype=object), np.array(lines, dtype=np.int64))
+    return _Table(pd.DataFrame(rows, columns=header, dtype=object), np.array(lines, dtype=np.int64), bad)
 
 
 # -- columns -------------------------------------------------------------------------------------------------------

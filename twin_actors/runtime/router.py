@@ -101,6 +101,8 @@ class Router:
         self._delivered: tuple[int, int] | None = None  # last QoS 1 delivery: (mid, connection)
         self._answers: deque[Answer] = deque(maxlen=MOST_OPEN_COMMANDS)
         self._open: dict[str, Outgoing] = {}
+        self._expired: dict[str, None] = {}  # ids whose time ran out; their devices may still answer
+        self._late_answers = 0
         self._letters: list[DeadLetter] = []
         self._dead_reasons: dict[str, int] = {}
         self.first_reading_s: float | None = None
@@ -233,6 +235,9 @@ class Router:
             self._dead(topic, bad.reason, bad.detail, payload)
             return
         command = self._open.get(answer.id)
+        if command is None and answer.id in self._expired:
+            self._late_answers += 1
+            return
         if command is None or command.entity != entity:
             self._routing.refuse(payload)
             self._dead(topic, Reason.UNKNOWN_COMMAND, answer.id, payload)
@@ -309,6 +314,9 @@ class Router:
             self._publish(channels[channel], payload)
         for command_id in [each.id for each in self._open.values() if each.expires_at_s < now_s]:
             del self._open[command_id]
+            self._expired[command_id] = None
+        while len(self._expired) > MOST_OPEN_COMMANDS:
+            del self._expired[next(iter(self._expired))]
         answers = list(self._answers)
         self._answers.clear()
         return Exchange(answers, unsent, max((s.latest_s for s in self._routing.shares.values()), default=-1.0))
@@ -392,6 +400,7 @@ class Router:
             "first_reading_s": self.first_reading_s,
             "dead_letter_reasons": dict(self._dead_reasons),
             "open_commands": len(self._open),
+            "late_answers": self._late_answers,
             "log_bytes": self._log.held_bytes,
             "log_offset": self._log.next_offset,
             "rejected_fields": sum(link.share.outcomes.rejected_fields for link in links),

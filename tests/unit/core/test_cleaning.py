@@ -284,6 +284,19 @@ def test_the_exponential_filter_by_hand() -> None:
     assert [meter.value(t, soft=x) for t, x in enumerate([8, 4, 0, 21])] == [8, 7, 5.25, 9.1875]
 
 
+def test_a_stuck_value_leaves_the_exponential_filter_alone() -> None:
+    class Soft(Reading):
+        depth: Column = reading("m", sd=1, smooth=0.5, stuck_after_s=60)
+
+    rules, memory, got = CleaningRules.of(Soft), CleaningMemory.empty(1, 1), []
+    for at_s, value in ((0, 8), (10, 4), (40, 4), (70, 4), (80, 6)):
+        cleaned = clean(rules, memory, column(value)[:, None], column(at_s), np.array([NO_KEY]))
+        memory = cleaned.memory
+        got.append(float(cleaned.values[0, 0]))
+    # α = 1/2: 8, 6, 5; at 70 s stuck for a minute; then (6 + 5)/2
+    np.testing.assert_array_equal(got, [8, 6, 5, NAN, 5.5])
+
+
 def test_smooth_passes_the_first_value() -> None:
     got = smooth(column(8, 8), column(NAN, 4), column(0.5, 0.5))
     assert got.tolist() == [8, 6]

@@ -18,9 +18,9 @@ from tests.unit.core.streams import (
     tanks,
     told,
 )
-from tests.unit.core.toy import JOINT, PIPE, TANK, TankCommand, predict, tank
+from tests.unit.core.toy import JOINT, PIPE, TANK, TankCommand, TankState, predict, tank
 from twin_actors.core.cleaning import Fate
-from twin_actors.core.columns import Attributes, Column, attribute
+from twin_actors.core.columns import Attributes, Column, attribute, state
 from twin_actors.core.inputs import Batch
 from twin_actors.core.kind import Kind
 from twin_actors.core.table import FATES, TwinTable
@@ -139,6 +139,16 @@ def test_states_stay_within_their_limits() -> None:
     assert table.at(T0 + 600)[0][LEVEL, 0] == 10
     table.apply(told(T0 + 1, inflow=(0, 0, 0)))
     assert (table.x[INFLOW] >= 0).all()
+
+
+@BOTH
+def test_a_reading_beyond_the_limits_of_its_state_moves_it_up_to_them(kind: Kind) -> None:
+    class Low(TankState):
+        level_m: Column = state("m", minimum=0, maximum=3, default=2, unsure_sd=1.0, drift=0.5)
+
+    table = tanks(1, tank(state=Low, filter=kind.filter))
+    table.apply(told(T0, level=9.0))
+    assert level(table) == 3.0
 
 
 def test_a_counter_that_restarts_leaves_the_level_where_it_was() -> None:

@@ -1,0 +1,121 @@
+"""``ps`` and ``down``: the cities of this machine, and their end."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING, Any
+
+from twin_actors.cli.cities import CityName, chosen
+from twin_actors.cli.faults import Failed
+from twin_actors.cli.voice import AsJson, Voice, span, table
+
+if TYPE_CHECKING:
+    from twin_actors.runtime.processes import Record, Running
+
+
+def ps(as_json: AsJson = False) -> None:
+    """List the cities that run on this machine, with their uptime and processes."""
+    from twin_actors.runtime import launching
+
+    cities = [described(record) for record in launching.cities().values()]
+    leftovers = [record.city for record in unended()]
+    voice = Voice(as_json)
+    rows = [
+        {
+            "city": each["city"],
+            "up": span(each["uptime_s"]),
+            "head": each["head_pid"],
+            "broker": f"{each['broker']['kind']}:{each['broker']['port']}" if each["broker"] else "external",
+            "devices": each["devices_pid"],
+            "memory": f"{each['memory_bytes'] / 1e9:.1f} GB",
+            "address": each["address"],
+            "scenario": ", ".join(each["scenario"]),
+        }
+        for each in cities
+    ]
+    shown = table(rows) if rows else "no city runs here; start one with 'twin-actors up FILE'"
+    voice.result(cities, shown)
+    for name in leftovers:
+        voice.warn(f"{name}: its Ray head has gone without 'down'; 'twin-actors down {name}' ends what it left behind")
+
+
+def down(city: CityName = None, as_json: AsJson = False) -> None:
+    """End a city: exactly the processes that its launch started, whoever else uses Ray on this machine."""
+    from twin_actors.runtime import launching
+
+    remains = {record.city: record for record in unended()}
+    if city is None and len(remains) == 1 and not launching.cities():
+        city = next(iter(remains))
+    name = city if city in remains else chosen(city)
+    assert name is not None  # chosen never returns None
+    voice = Voice(as_json)
+    began = time.monotonic()
+    with voice.err.status(f"ending {name}") if voice.err.is_terminal else contextlib.nullcontext():
+        how = "left behind" if name in remains else _end(name)
+        if name in remains:
+            launching.end(remains[name], launching.folder_of(name))
+    took_s = time.monotonic() - began
+    voice.result({"city": name, "ended": True, "took_s": round(took_s, 3)}, f"{name} has ended ({how}, {span(took_s)})")
+
+
+def _end(name: str) -> str:
+    """End a running city in good order, or by its processes alone where its actors do not answer."""
+    from twin_actors.runtime import launching
+    from twin_actors.runtime.city import City, CityNotFound
+
+    record = launching.running(name)
+    if record is None:
+        raise Failed(f"{name} has ended in the meantime")
+    if record.address == "local":
+        # it lives inside another process's Ray, which no other process can reach
+        launching.end(record, launching.folder_of(name))
+        return "its processes; the twin actors end with the process that launched them"
+    try:
+        City.connect(name).down()
+    except (CityNotFound, TimeoutError):
+        launching.end(record, launching.folder_of(name))
+        return "by its processes, its actors did not answer"
+    return "in good order"
+
+
+def unended() -> list[Record]:
+    """Records of cities whose Ray head has gone although nobody ended them: broker and devices may still live."""
+    from twin_actors.runtime import launching
+    from twin_actors.runtime.processes import Record, home
+
+    if not home().is_dir():
+        return []
+    running = launching.cities()
+    found = [Record.load(path) for path in sorted(home().iterdir()) if path.is_dir() and path.name not in running]
+    return [record for record in found if record is not None]
+
+
+def described(record: Record) -> dict[str, Any]:
+    """A running city as plain values."""
+    import psutil
+
+    def pid(running: Running | None) -> int | None:
+        return running.pid if running is not None and running.process() is not None else None
+
+    memory = 0
+    broker_pid = record.broker["pid"] if record.broker else None
+    for each in (pid(record.head), pid(record.devices), broker_pid):
+        if each is None:
+            continue
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            process = psutil.Process(each)
+            for one in (process, *process.children(recursive=True)):
+                with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                    memory += one.memory_info().rss
+    return {
+        "city": record.city,
+        "uptime_s": round(time.time() - record.launched_at_s, 1),
+        "launched_at_s": record.launched_at_s,
+        "address": record.address,
+        "head_pid": pid(record.head),
+        "broker": {key: record.broker[key] for key in ("kind", "pid", "port")} if record.broker else None,
+        "devices_pid": pid(record.devices),
+        "memory_bytes": memory,
+        "scenario": list(record.scenario),
+    }
