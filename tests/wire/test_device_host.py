@@ -8,12 +8,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from twin_actors.runtime.clock import Clock
 from twin_actors.runtime.plan import CityPlan, Plan, Reach
 from twin_actors.scenario.model import (
     BrokerSettings,
@@ -188,6 +190,31 @@ def test_a_replay_sends_everything_it_can_read(
     assert failed["state"] == "failed"
     assert "none.csv does not exist" in failed["error"]
     assert "none.csv does not exist" in err
+
+
+def test_on_a_clock_of_the_same_pace_a_replay_keeps_the_city_s_time(
+    mosquitto: EmbeddedBroker, open_client: Open, host: Start, tmp_path: Path
+) -> None:
+    speed, start_s = 10_000.0, 1_393_632_000.0
+    clock = Clock(mode="scaled", speed=speed, start_s=start_s, origin_s=time.time())
+    arrived: list[tuple[float, float]] = []
+
+    def receive(topic: str, payload: bytes, *_: int) -> None:
+        arrived.append((msgspec.json.decode(payload)["ts"] / 1000, clock.now_s()))
+
+    open_client(mosquitto.address, receive, subscriptions=[("harbour/+/+/telemetry", 1)])
+    (tmp_path / "walk.csv").write_text("time,quay\n" + "".join(f"{start_s + 3600 * i},{i}\n" for i in range(12)))
+    replay = Replay(
+        file=str(tmp_path / "walk.csv"),
+        kind="footfall",
+        time=TimeColumns(column="time", format="epoch_s"),
+        wide=FieldMap(source="", field="flow_pph"),
+        speed=speed,
+    )
+    host(city(sources=(replay,)), mosquitto.port, clock=asdict(clock))
+    eventually(lambda: len(arrived) == 12, within_s=30)
+    assert all(city_s >= said_s - 1.0 for said_s, city_s in arrived)
+    assert [said_s for said_s, _ in arrived] == [start_s + 3600 * i for i in range(12)]
 
 
 def test_without_a_broker_it_ends_with_a_clear_message(host: Start, tmp_path: Path) -> None:

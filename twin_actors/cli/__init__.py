@@ -12,4 +12,4 @@ def main() -> None:
     """The entry point of ``twin-actors``; ends the process with the command's exit code."""
     from twin_actors.cli.app import app
 
-    app()
+    app(prog_name="twin-actors")

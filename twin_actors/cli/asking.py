@@ -35,9 +35,11 @@ def show(
 def query(
     words: Annotated[
         list[str],
-        typer.Argument(metavar="[CITY] KIND [EXPR]", help="EXPR is e.g. \"waiting_veh > 20 and district == 'north'\"."),
+        typer.Argument(metavar="[CITY] KIND [EXPR]", help='EXPR is e.g. "waiting_veh > 20".'),
     ],
-    limit: Annotated[int | None, typer.Option(min=1, help=f"Rows at most ({ROWS_SHOWN} on a screen, all as JSON).")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help=f"Rows at most ({ROWS_SHOWN} on a screen, all as JSON).")
+    ] = None,
     columns: Annotated[str, typer.Option(help="Columns, divided by commas; 'all' for every one.")] = "",
     as_json: AsJson = False,
 ) -> None:
@@ -134,7 +136,9 @@ def _must_balance(ledgers: Mapping[str, Ledger]) -> None:
 def command(
     words: Annotated[
         list[str],
-        typer.Argument(metavar="[CITY] ENTITY FIELD=VALUE…", help="A vector takes one value, or one each: 0.2,0.3,0.4."),
+        typer.Argument(
+            metavar="[CITY] ENTITY FIELD=VALUE…", help="A vector takes one value, or one each: 0.2,0.3,0.4."
+        ),
     ],
     reason: Annotated[str, typer.Option(help="Why; it is recorded with the decision.")] = "ordered by hand",
     as_json: AsJson = False,
@@ -150,7 +154,7 @@ def command(
         decision = city.command(entity, reason=reason, **values)
         voice.result(
             {"decision": decision, "entity": entity, "values": values},
-            f"{decision}: {entity} {' '.join(settings)}; see 'twin-actors commands {city.name}' for the device's answer",
+            f"{decision}: {entity} {' '.join(settings)}; 'twin-actors commands {city.name}' shows the answer",
         )
 
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from twin_actors.runtime.city import City
     from twin_actors.scenario.model import Scenario
 
-CityName = Annotated[str | None, typer.Argument(metavar="[CITY]", help="The city's name; the only one if one runs.")]
-Files = Annotated[list[Path] | None, typer.Argument(metavar="FILES…", help="Scenario files, layered in this order.")]
+CityName = Annotated[str | None, typer.Argument(metavar="CITY", help="The city's name; the only one if one runs.")]
+Files = Annotated[list[Path] | None, typer.Argument(metavar="FILES", help="Scenario files, layered in this order.")]
 Layered = Annotated[list[Path] | None, typer.Option("--file", "-f", help="One more file on top; may be repeated.")]
 
 

@@ -17,6 +17,7 @@ from twin_actors.cli.voice import AsJson, Voice
 if TYPE_CHECKING:
     from twin_actors.scenario.model import Scenario
 
+OLDEST_PYTHON = (3, 11)
 RAY_SERIES = "2.60"
 OPEN_FILES_PER_ACTOR = 16
 OPEN_FILES_BASE = 1024
@@ -90,8 +91,10 @@ def _python(_: Scenario | None) -> Iterator[Finding]:
     import sys
 
     says = platform.python_version()
-    if sys.version_info < (3, 11):
-        yield Finding("Python", State.BLOCKED, says, "Twin Actors needs Python 3.11 or newer")
+    if sys.version_info < OLDEST_PYTHON:
+        yield Finding(
+            "Python", State.BLOCKED, says, f"Twin Actors needs Python {'.'.join(map(str, OLDEST_PYTHON))} or newer"
+        )
     else:
         yield Finding("Python", State.OK, says)
 

@@ -50,7 +50,7 @@ def careful(command: Callable[P, R]) -> Callable[P, R]:
             raise typer.Exit(ExitCode.INTERRUPTED) from None
         except BrokenPipeError:
             # the reader of our output has gone, as in `twin-actors query … | head`
-            sys.stdout = None  # type: ignore[assignment]  # else the interpreter complains when it flushes at exit
+            sys.stdout = None  # else the interpreter complains when it flushes at exit
             raise typer.Exit(ExitCode.FAILED) from None
         except Exception as error:
             if DEBUG.get():

@@ -110,7 +110,8 @@ def _shown(scenario: Scenario, said: dict[str, Any]) -> list[RenderableType]:
         ("policies", [f"{key} ({mode})" for key, mode in said["policies"].items()]),
         (
             "sources",
-            [f"{sources['simulated']:,} simulated devices, {sources['story_steps']} story steps"] * bool(sources["simulated"])
+            ([f"{sources['simulated']:,} simulated devices"] if sources["simulated"] else [])
+            + ([f"{sources['story_steps']} story steps"] if sources["story_steps"] else [])
             + [f"replay of {each['file']} ({each['kind']})" for each in sources["replays"]]
             + [f"fleet {topic}" for topic in sources["fleets"]],
         ),

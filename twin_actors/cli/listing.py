@@ -36,7 +36,7 @@ def commands(city: CityName = None, last: Last = 10, as_json: AsJson = False) ->
 
 def emergencies(city: CityName = None, last: Last = 10, as_json: AsJson = False) -> None:
     """List the last emergencies and how far their handling is."""
-    columns = ("id", "entity", "alert", "severity", "phase", "opened_at_s", "dispatched_at_s", "on_site_at_s", "closed_at_s", "units")
+    columns = ("id", "entity", "alert", "severity", "phase", "opened_at_s", "on_site_at_s", "closed_at_s", "units")
     _list(city, as_json, "no emergencies yet", lambda there: frame_records(there.emergencies(last)), columns)
 
 

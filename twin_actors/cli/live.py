@@ -64,15 +64,12 @@ def rendered(city: str, now: Look, before: Look | None = None) -> RenderableType
     parts: list[RenderableType] = [
         Text(f"{city}  {moment(now.status['now_s'])} UTC  tick {council['tick']:,}", style="bold"),
         table(
-            [
-                {"kind": name, "twins": each["twins"], "stale": each["stale"], "silent": each["silent"], "alerts": each["alerts"]}
-                for name, each in council["kinds"].items()
-            ],
+            [{"kind": name, **each} for name, each in council["kinds"].items()],
             ("kind", "twins", "stale", "silent", "alerts"),
         ),
         Text(
-            f"router   {link}, MQTT {router['protocol'] or '?'}{rate}, {standing.count('up')}/{len(standing)} actors up, "
-            f"{router['open_commands']} open commands"
+            f"router   {link}, MQTT {router['protocol'] or '?'}{rate}, "
+            f"{standing.count('up')}/{len(standing)} actors up, {router['open_commands']} open commands"
         ),
         Text(f"ledger   {now.ledger}", style="" if now.ledger.balanced else "bold red"),
         Text(
@@ -118,12 +115,11 @@ def card(twin: Any) -> RenderableType:
     from rich.text import Text
 
     heard = "never heard" if twin.age_s == float("inf") else f"heard {span(twin.age_s)} ago"
-    rows = [
-        dict(zip(("field", "estimated", "unit", "source", "reported"), row, strict=True)) for row in twin.rows()
-    ]
+    rows = [dict(zip(("field", "estimated", "unit", "source", "reported"), row, strict=True)) for row in twin.rows()]
     shows = [
-        {"indicator": each.name, "value": _indicator(each, twin.indicators[each.name]), "unit": "" if each.labels else each.unit}
+        {"indicator": each.name, "value": value, "unit": "" if each.labels else each.unit}
         for each in twin.kind.shows
+        for value in [_indicator(each, twin.indicators[each.name])]
     ]
     parts: list[RenderableType] = [
         Text(f"{twin.id}  ({heard}, revision {twin.revision:,}, at {moment(twin.at_s)} UTC)", style="bold"),

@@ -115,7 +115,7 @@ def _read(voice: Voice, scenario: Scenario, replays: list[Replay]) -> list[Recor
             if recording.strangers:
                 names = ", ".join(list(recording.strangers)[:5])
                 count = sum(recording.strangers.values())
-                voice.warn(f"{recording.file}: {count:,} readings of entities that the scenario does not have ({names})")
+                voice.warn(f"{recording.file}: {count:,} readings of entities not in the scenario ({names})")
             if not len(recording):
                 raise Failed(f"{recording.file}: there is nothing to play")
     return recordings
@@ -182,5 +182,7 @@ def _play(
         if failures:
             raise failures[0]
         if not client.flush(FLUSH_DEADLINE_S):
-            raise Failed(f"{client.unsent:,} messages were not acknowledged by {address.url} within {span(FLUSH_DEADLINE_S)}")
+            raise Failed(
+                f"{address.url} did not acknowledge {client.unsent:,} messages within {span(FLUSH_DEADLINE_S)}"
+            )
     return sent

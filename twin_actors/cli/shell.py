@@ -30,7 +30,8 @@ def shell(
         except ImportError:
             _plain_prompt(names, banner)
             return
-        InteractiveShellEmbed(banner1=banner, user_ns=names)()
+        prompt: Any = InteractiveShellEmbed  # untyped
+        prompt(banner1=banner, user_ns=names)()
 
 
 def _plain_prompt(names: dict[str, Any], banner: str) -> None:

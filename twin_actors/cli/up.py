@@ -29,7 +29,7 @@ def up(
     layered: Layered = None,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Leave the city running and return.")] = False,
     duration: Annotated[
-        str | None, typer.Option("--for", metavar="DURATION", help="End it after e.g. 30s or 5min from the first reading.")
+        str | None, typer.Option("--for", metavar="DURATION", help="End it e.g. 30s or 5min after the first reading.")
     ] = None,
     address: Annotated[str | None, typer.Option(help="Address of a Ray cluster to launch it in.")] = None,
     as_json: AsJson = False,
@@ -97,14 +97,15 @@ def _launch(voice: Voice, scenario: Scenario, address: str | None, stop: _Stop) 
     from twin_actors.runtime.city import City
 
     began, began_s = time.monotonic(), time.time()
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    what_column = TextColumn("{task.description}")
+    columns = (SpinnerColumn(), what_column, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     try:
         with Progress(*columns, console=voice.err, transient=True, disable=not voice.err.is_terminal) as bar:
             task = bar.add_task(f"{scenario.city}: reading the scenario", total=None)
 
             def tell(what: str, done: int, total: int) -> None:
-                counted = total > 1 or done > 0
-                bar.update(task, description=f"{scenario.city}: {what}", completed=done, total=total if counted else None)
+                known = total if total > 1 or done > 0 else None
+                bar.update(task, description=f"{scenario.city}: {what}", completed=done, total=known)
 
             city = City.launch(scenario, address=address, progress=tell)
             stop.only_note()
@@ -114,7 +115,8 @@ def _launch(voice: Voice, scenario: Scenario, address: str | None, stop: _Stop) 
         record = launching.running(scenario.city)
         if record is not None and record.launched_at_s >= began_s:
             launching.end(record, launching.folder_of(scenario.city))
-        raise Failed(f"{scenario.city}: broken off while launching; nothing is left behind", ExitCode.INTERRUPTED) from None
+        message = f"{scenario.city}: broken off while launching; nothing is left behind"
+        raise Failed(message, ExitCode.INTERRUPTED) from None
     return city, time.monotonic() - began
 
 
@@ -158,7 +160,8 @@ class _Run:
             nonlocal before
             now = look(self.city)
             if now.error and launching.running(self.city.name) is None:
-                raise Failed(f"{self.city.name} has ended: its Ray head is gone; see {launching.folder_of(self.city.name)}")
+                folder = launching.folder_of(self.city.name)
+                raise Failed(f"{self.city.name} has ended: its Ray head is gone; see {folder / 'head.log'}")
             screen = rendered(self.city.name, now, before)
             before = now
             return screen

@@ -133,7 +133,8 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = (), *, tit
     for name in columns:
         number = any(isinstance(row.get(name), int | float) and not isinstance(row.get(name), bool) for row in rows)
         is_time = name == "at_s" or name.endswith("_at_s")
-        made.add_column(name.removesuffix("_s") if is_time else name, justify="right" if number and not is_time else "left")
+        head = name.removesuffix("_s") if is_time else name
+        made.add_column(head, justify="right" if number and not is_time else "left")
     for row in rows:
         made.add_row(*(Text(words(name, row.get(name))) for name in columns))
     return made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import Annotated, Any
 
@@ -46,10 +47,8 @@ def watch(
             last = [city[entity] for entity in entities]
             return Group(*(card(twin) for twin in last))
 
-        try:
+        with contextlib.suppress(KeyboardInterrupt):  # the way to stop watching
             keep_showing(voice, cards if entities else whole, threading.Event(), for_s=for_s, refresh_s=every_s)
-        except KeyboardInterrupt:
-            pass  # the way to stop watching
     if as_json and last is not None:
         voice.result([twin.to_dict() for twin in last] if entities else _plain(last))
 

@@ -159,7 +159,7 @@ def clean(
     duplicate = said & ((seen & rules.bit) != 0)
     late = said & ~duplicate & (observed_at_s < memory.at_s)
     new = said & ~duplicate & ~late
-    out_of_range = new & ((value < rules.minimum) | (value > rules.maximum))
+    out_of_range = new & ((value < rules.minimum) | (value > rules.maximum) | np.isinf(value))
     elapsed_s = observed_at_s - memory.at_s
     with np.errstate(invalid="ignore"):
         moved = np.abs(value - memory.value)

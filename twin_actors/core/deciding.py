@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+import numpy as np
+
 from twin_actors.core.view import CommandTo, CoupleTo, Parameters, Policy, Proposal, Value, View
 
 Mode = Literal["advise", "act"]
@@ -94,18 +96,34 @@ class DecisionBook:
             key=proposal.key,
             reason=proposal.reason,
             because=tuple(sight(view, entity) for entity in proposal.because),
-            effects=proposal.effects,
-            objective=proposal.objective,
-            bound=proposal.bound,
+            effects=tuple(plain(effect) for effect in proposal.effects),
+            objective=None if proposal.objective is None else float(proposal.objective),
+            bound=None if proposal.bound is None else float(proposal.bound),
         )
 
     def forget_cooled(self, now_s: float) -> None:
         self.cooling = {matter: until_s for matter, until_s in self.cooling.items() if until_s > now_s}
 
 
+def plain(effect: CommandTo | CoupleTo) -> CommandTo | CoupleTo:
+    """The effect with numpy's numbers as Python's: it is recorded, encoded and sent to devices.
+
+    Raises TypeError or ValueError for a value that is neither a number nor a flat sequence of numbers.
+    """
+    values: dict[str, Value] = {
+        name: float(value) if np.ndim(value) == 0 else tuple(float(part) for part in value)  # type: ignore[union-attr]
+        for name, value in effect.values.items()
+    }
+    if isinstance(effect, CommandTo):
+        return replace(effect, values=values, expires_s=float(effect.expires_s))
+    return replace(effect, values=values, after_s=float(effect.after_s))
+
+
 def sight(view: View, entity: str) -> Sight:
     """The revision and age of one twin in the view. Raises KeyError when the view has no such twin."""
     kind = view.kinds[entity.split("/", 1)[0]]
+    if entity not in kind.ids:
+        raise KeyError(f"the view has no twin {entity!r}")
     row = kind.row(entity)
     return Sight(entity=entity, revision=int(kind.revision[row]), age_s=float(kind.age_s[row]))
 

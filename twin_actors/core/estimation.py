@@ -94,14 +94,15 @@ def update_diagonal(
     noise: Column,
 ) -> Estimate:
     """Kalman update of each measured state field by itself; ``x (S, b)``, ``values (R, b)``."""
-    x, variance = x.copy(), variance.copy()
+    start, x, variance = x, x.copy(), variance.copy()
     innovation = np.full(values.shape, np.nan)
     spread = np.full(values.shape, np.nan)
     for rows, targets in plan.groups:
         use = usable[rows]
         prior = variance[targets]
         total = prior + noise[rows]
-        nu = np.where(use, values[rows] - expected[rows], 0.0)
+        already = x[targets] - start[targets]  # what an earlier sensor of the same state has corrected
+        nu = np.where(use, values[rows] - expected[rows] - already, 0.0)
         gain = np.where(use, prior / np.maximum(total, _TINY), 0.0)
         x[targets] += gain * nu
         variance[targets] = prior * (1 - gain)

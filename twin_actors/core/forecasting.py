@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import zlib
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,7 +15,9 @@ from twin_actors.core.table import TwinTable
 
 def stream(seed: int, entity: str) -> np.random.Generator:
     """The random stream of one entity: the same whatever other entities share its table."""
-    return np.random.Generator(np.random.Philox(key=[seed & (2**64 - 1), zlib.crc32(entity.encode())]))
+    name = int.from_bytes(hashlib.blake2b(entity.encode(), digest_size=8).digest(), "little")
+    key = np.array([seed % 2**64, name], dtype=np.uint64)
+    return np.random.Generator(np.random.Philox(key=key))
 
 
 def draw(seed: int, entities: Sequence[str], shape: tuple[int, ...]) -> Column:

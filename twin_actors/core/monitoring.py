@@ -71,7 +71,7 @@ def surprise(innovation: Column, variance: Column, smoothed: Column) -> tuple[Co
     The larger of the reading's own |ν|/√S and the EWMA statistic scaled to unit variance, as
     1 − exp(−z²/2); NaN innovations leave the EWMA alone and score NaN.
     """
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         z = np.clip(innovation / np.sqrt(np.maximum(variance, 1e-300)), -LARGEST_Z, LARGEST_Z)
     said = ~np.isnan(z)
     ewma = np.where(said, EWMA_WEIGHT * np.where(said, z, 0.0) + (1 - EWMA_WEIGHT) * smoothed, smoothed)

@@ -90,8 +90,9 @@ def roll(
         stop_s = np.minimum(until_s, np.minimum(command.next_lapse_s(), coupling.next_lapse_s()))
         rest_s = np.where(ahead, stop_s - now_s, 0.0)
         pieces = np.maximum(np.ceil(rest_s / longest_s - 1e-9), 1.0)
-        dt_s = rest_s / pieces
-        now_s = np.where(ahead, np.where(pieces <= 1, stop_s, now_s + dt_s), now_s)
+        then_s = np.where(ahead, np.where(pieces <= 1, stop_s, now_s + rest_s / pieces), now_s)
+        dt_s = then_s - now_s  # not rest/pieces: rounded moments must add up to the time that has passed
+        now_s = then_s
         moved = kind.predict(
             kind.state.of_block(x),
             lifted_attributes,

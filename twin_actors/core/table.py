@@ -165,9 +165,13 @@ class TwinTable:
         return cleaned.fate
 
     def _rejection(self, position: int, row: int, value: float, before: CleaningMemory, column: int) -> Rejection:
+        if np.isnan(value):
+            return Rejection(position, "empty", "no field of the reading has a value")
         label = self.kind.reading.layout.labels[row]
         low, high = float(self._rules.minimum[row, 0]), float(self._rules.maximum[row, 0])
-        if not low <= value <= high:
+        if self._rules.integer[row, 0]:
+            value = float(np.rint(value))
+        if not (low <= value <= high and np.isfinite(value)):
             return Rejection(position, "out_of_range", f"{label} = {value:g} is outside {low:g} to {high:g}")
         return Rejection(
             position,
@@ -279,9 +283,15 @@ class TwinTable:
             still = elapsed_s <= 0
             covariances = [np.where(still, old, new) for old, new in zip(covariances, spread, strict=True)]
             variance = est.variance_of(self._joint, covariances, x.shape[0])
-        sound = np.isfinite(moved).all(axis=0)
-        moved = np.where(sound, np.clip(moved, self._low, self._high), x)
-        return moved, variance, covariances, command, coupling, np.where(sound, 0, 1)
+        sound = np.isfinite(moved).all(axis=0) & np.isfinite(variance).all(axis=0)
+        for covariance in covariances:
+            sound &= np.isfinite(covariance).all(axis=(0, 1, 2))
+        if not sound.all():  # a model that fails for one twin leaves it where it was, and its neighbours alone
+            before = [covariance[..., twins] for covariance in self.covariances]
+            covariances = [np.where(sound, new, old) for new, old in zip(covariances, before, strict=True)]
+            variance = np.where(sound, variance, self.variance[:, twins])
+            moved = np.where(sound, moved, x)
+        return np.clip(moved, self._low, self._high), variance, covariances, command, coupling, np.where(sound, 0, 1)
 
     def at(self, now_s: float) -> tuple[Column, Column]:
         """State and variance of all twins rolled forward to ``now_s`` (twins ahead of it stay where they are)."""
@@ -322,7 +332,7 @@ class TwinTable:
             couplings=coupling.value,
             windows=windows,
             indicators=indicators,
-            alerts={alert.name: self.latches.active[row] for row, alert in enumerate(kind.alerts)},
+            alerts={alert.name: self.latches.active[row].copy() for row, alert in enumerate(kind.alerts)},
             needs={} if kind.needs is None else kind.needs(state, attributes, indicators),
             proposed=proposed,
             age_s=np.where(np.isfinite(self.heard_at_s), now_s - self.heard_at_s, np.inf),

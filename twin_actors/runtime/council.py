@@ -5,9 +5,9 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -19,6 +19,7 @@ from twin_actors.core.deciding import (
     IssuedCommand,
     PolicyInUse,
     decide,
+    plain,
     recommend,
     sight,
 )
@@ -27,6 +28,8 @@ from twin_actors.core.resources import Fleet, Unit
 from twin_actors.core.view import CommandTo, Value, View
 from twin_actors.scenario.catalogue import Catalogue
 from twin_actors.scenario.model import Scenario
+
+T = TypeVar("T")
 
 KEPT = 2_000
 """Records of each sort that the aggregator itself keeps at hand; the store keeps more."""
@@ -72,6 +75,7 @@ class Council:
     def __init__(self, scenario: Scenario, catalogue: Catalogue, policies: Sequence[PolicyInUse]) -> None:
         self._policies = tuple(policies)
         self._alerts_of = {name: catalogue.kinds[name].alerts for name in scenario.kinds_used()}
+        self._says = {(kind, alert.name): alert.says for kind, all_ in self._alerts_of.items() for alert in all_}
         self._book = DecisionBook()
         self._command_book = CommandBook()
         self._fleet = Fleet.of(_units(scenario))
@@ -132,12 +136,12 @@ class Council:
             now[entity, alert.name] = alert.severity
             if alert.emergency:
                 emergencies.append((entity, alert.name, alert.severity))
-        says = {alert.name: alert.says for alerts in self._alerts_of.values() for alert in alerts}
         changed = [(key, True) for key in now.keys() - self._raised.keys()]
         changed += [(key, False) for key in self._raised.keys() - now.keys()]
         for (entity, name), raised in sorted(changed):
             severity = now[entity, name] if raised else self._raised[entity, name]
-            event = AlertEvent(view.now_s, entity, name, severity, raised, says[name])
+            says = self._says[entity.split("/", 1)[0], name]
+            event = AlertEvent(view.now_s, entity, name, severity, raised, says)
             self._alert_events.append(event)
             self.alerts_raised += raised
             effects.news.append(("alert", msgspec.json.encode(event)))
@@ -208,7 +212,7 @@ class Council:
             key=entity,
             reason=reason,
             because=(sight(view, entity),) if known else (),
-            effects=(CommandTo(entity=entity, values=values),),
+            effects=(plain(CommandTo(entity=entity, values=values)),),
         )
         self._orders.append(decision)
         return decision.id
@@ -216,21 +220,21 @@ class Council:
     # -- what has been -----------------------------------------------------------------------------------------
 
     def decisions(self, last: int) -> list[Decision]:
-        return list(self._decisions)[-last:]
+        return _newest(self._decisions, last)
 
     def commands(self, last: int) -> list[IssuedCommand]:
         """The newest state of each of the last commands, oldest first."""
         newest = {command.id: command for command in self._commands}
-        return list(newest.values())[-last:]
+        return _newest(newest.values(), last)
 
     def allocations(self, last: int) -> list[AllocationRecord]:
-        return list(self._allocations)[-last:]
+        return _newest(self._allocations, last)
 
     def emergencies(self, last: int) -> list[Any]:
-        return [*self._emergency_book.closed, *self._emergency_book.open][-last:]
+        return _newest((*self._emergency_book.closed, *self._emergency_book.open), last)
 
     def alerts(self, last: int) -> list[AlertEvent]:
-        return list(self._alert_events)[-last:]
+        return _newest(self._alert_events, last)
 
     def summary(self) -> dict[str, Any]:
         book = self._command_book
@@ -251,6 +255,11 @@ class Council:
             "units_busy": sum(1 for unit in self._fleet.assignments),
             "units": len(self._fleet.units),
         }
+
+
+def _newest(kept: Iterable[T], last: int) -> list[T]:
+    """The last ``last`` of what is kept, oldest first; none for 0."""
+    return list(kept)[-last:] if last > 0 else []
 
 
 def _active(view: View, alerts_of: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

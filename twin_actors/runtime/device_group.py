@@ -97,7 +97,8 @@ class DeviceGroup:
             if said[place].any():
                 names.append(name)
                 columns.append(values[place].T.tolist() if vector else values[place.start].tolist())
-        ts_ms, speaks, seqs = to_ms(at_s), said.any(axis=0).tolist(), self._seq[rows].tolist()
+        ts_ms, seqs = to_ms(at_s), self._seq[rows].tolist()
+        speaks: list[bool] = np.any(said, axis=0).tolist()
         for row, heard, seq, cells in zip(rows.tolist(), speaks, seqs, zip(*columns, strict=True), strict=False):
             if heard:
                 said_now = dict(zip(names, cells, strict=True))

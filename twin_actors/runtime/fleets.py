@@ -22,10 +22,8 @@ class FleetTopics:
 
     def __init__(self, fleets: Sequence[Fleet]) -> None:
         self._rules = [
-            (number, fleet, re.compile("/".join("([^/]*)" if level == "+" else re.escape(level) for level in
-                                                fleet.topic.split("/"))))
-            for number, fleet in enumerate(fleets, start=1)
-        ]  # fmt: skip
+            (number, fleet, _pattern(fleet.topic)) for number, fleet in enumerate(fleets, start=1)
+        ]
         self.filters = [fleet.topic for fleet in fleets]
 
     def match(self, topic: str) -> FleetTopic | None:
@@ -35,3 +33,13 @@ class FleetTopics:
                 name = re.sub(r"\{(\d+)\}", lambda level, f=found: f[int(level[1])], fleet.name)  # type: ignore[misc]
                 return FleetTopic(number, f"{fleet.kind}/{fleet.names.get(name, name)}")
         return None
+
+
+def _pattern(topic: str) -> re.Pattern[str]:
+    """A topic filter as a regular expression with one group per ``+`` (MQTT 5.0, 4.7.1)."""
+    levels = ["([^/]*)" if level == "+" else re.escape(level) for level in topic.split("/")]
+    if topic == "#":
+        return re.compile(".*", re.DOTALL)
+    if topic.endswith("/#"):  # the level above matches as well
+        return re.compile("/".join(levels[:-1]) + "(?:/.*)?", re.DOTALL)
+    return re.compile("/".join(levels))

@@ -122,7 +122,7 @@ class Holder:
         for source_group, decoder in self._by_decoder(group, batch, readings):
             parts.append(self._decode(group, decoder, batch, source_group, refused))
         if len(others):
-            parts.append(self._tell(group.table.kind, batch, others, group.first))
+            parts.append(self._tell(group.table.kind, batch, others, group.first, refused))
         parts = [part for part in parts if len(part.position)]
         if not parts:
             return
@@ -213,7 +213,10 @@ class Holder:
             if self.last_boot[place] != boot[number] or now > self.last_seq[place]:
                 self.last_seq[place], self.last_boot[place] = now, boot[number]
 
-    def _tell(self, kind: Kind, batch: PackedBatch, chosen: NDArray[np.intp], first: int) -> _Part:
+    def _tell(
+        self, kind: Kind, batch: PackedBatch, chosen: NDArray[np.intp], first: int, refused: list[Refused]
+    ) -> _Part:
+        """Commands and couplings. One that cannot be read is refused: raising would end every resend of its batch."""
         records: dict[int, type[Columns]] = {
             Channel.DESIRED: kind.command,
             Channel.COMMAND: kind.command,
@@ -222,12 +225,24 @@ class Holder:
         rows = max(record.layout.rows for record in records.values())
         values = np.full((rows, len(chosen)), np.nan)
         at_s = np.empty(len(chosen))
+        sound = np.ones(len(chosen), np.bool_)
         for number, position in enumerate(chosen.tolist()):
-            told = self._told.decode(batch.payloads[position])
-            layout = records[int(batch.channels[position])].layout
-            at_s[number] = told.at_s
-            for name, value in told.values.items():
-                values[layout.places[name], number] = value
+            try:
+                channel = Channel(int(batch.channels[position]))
+                told = self._told.decode(batch.payloads[position])
+                layout = records[channel].layout
+                unknown = told.values.keys() - layout.places.keys()
+                if unknown:
+                    raise ValueError(f"{kind.name} has no {channel.name.lower()} field {min(unknown)!r}")
+                at_s[number] = told.at_s
+                for name, value in told.values.items():
+                    values[layout.places[name], number] = value
+            except (msgspec.MsgspecError, ValueError) as error:
+                sound[number] = False
+                offset = int(batch.offsets[position])
+                refused.append(Refused(offset, 0, Reason.WRONG_TYPE.value, f"the city's own input: {error}"))
+        if not sound.all():
+            chosen, values, at_s = chosen[sound], values[:, sound], at_s[sound]
         return _Part(
             position=chosen,
             element=np.zeros(len(chosen), np.intp),
@@ -290,6 +305,7 @@ class Holder:
     def snapshot(self) -> tuple[int, bytes]:
         """All twins at the offset applied last, as (offset, blob)."""
         arrays: dict[str, NDArray[Any]] = {
+            "ids": self._ids(),
             "last_seq": self.last_seq,
             "last_boot": self.last_boot,
             "missing": self.missing,
@@ -302,18 +318,29 @@ class Holder:
         return self.offset, msgspec.msgpack.encode(packed)
 
     def restore(self, offset: int, blob: bytes) -> None:
-        """Take over a snapshot made at ``offset``. Raises ValueError when it is of other twins."""
-        packed = msgspec.msgpack.decode(blob, type=dict[str, tuple[str, tuple[int, ...], bytes]])
+        """Take over a snapshot made at ``offset``. Raises ValueError when it is of other twins, or is none."""
+        try:
+            packed = msgspec.msgpack.decode(blob, type=dict[str, tuple[str, tuple[int, ...], bytes]])
+        except msgspec.MsgspecError as error:
+            raise ValueError(f"no snapshot of twins: {error}") from error
         arrays = {
             name: np.frombuffer(data, np.dtype(dtype)).reshape(shape).copy()
             for name, (dtype, shape, data) in packed.items()
         }
+        own = self._ids()
+        if not np.array_equal(arrays.get("ids", own[:0]), own):
+            raise ValueError(f"snapshot of other twins than these {len(self.missing)}, or of another order of them")
         for group in self.groups:
             prefix = f"{group.table.kind.name}:"
             group.table.restore({n[len(prefix) :]: array for n, array in arrays.items() if n.startswith(prefix)})
         self.last_seq, self.last_boot, self.missing = arrays["last_seq"], arrays["last_boot"], arrays["missing"]
         self.latest_s = float(arrays["latest_s"][0])
         self.offset = offset
+
+    def _ids(self) -> NDArray[np.uint8]:
+        """The ids of all twins in their order, as bytes."""
+        ids = "\n".join(entity for group in self.groups for entity in group.table.ids)
+        return np.frombuffer(ids.encode(), np.uint8)
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,8 @@ class PackedBatch:
 
 def pack(epoch: int, after: int, deliveries: Sequence[Delivery]) -> bytes:
     """One blob: head, then each column as plain numbers, then all payloads end to end."""
-    offsets, places, channels, sources, received, payloads = zip(*deliveries, strict=True)
+    columns = zip(*deliveries, strict=True) if deliveries else ((),) * len(Delivery._fields)
+    offsets, places, channels, sources, received, payloads = columns
     return b"".join(
         (
             _HEAD.pack(epoch, after, len(payloads)),
@@ -60,7 +61,9 @@ def pack(epoch: int, after: int, deliveries: Sequence[Delivery]) -> bytes:
 
 
 def unpack(blob: bytes) -> PackedBatch:
-    """The inverse of ``pack``. Raises ValueError on a blob that is cut short."""
+    """The inverse of ``pack``. Raises ValueError on a blob that is cut short or too long."""
+    if len(blob) < _HEAD.size:
+        raise ValueError(f"batch has {len(blob)} bytes, its head alone takes {_HEAD.size}")
     epoch, after, count = _HEAD.unpack_from(blob)
     at = _HEAD.size
 
@@ -74,8 +77,9 @@ def unpack(blob: bytes) -> PackedBatch:
     places, sources, lengths = column(np.int32), column(np.int32), column(np.uint32)
     channels = column(np.uint8)
     ends = at + np.cumsum(lengths, dtype=np.int64)
-    if count and int(ends[-1]) != len(blob):
-        raise ValueError(f"batch has {len(blob)} bytes, its head says {int(ends[-1])}")
+    end = int(ends[-1]) if count else at
+    if end != len(blob):
+        raise ValueError(f"batch has {len(blob)} bytes, its head says {end}")
     starts = (ends - lengths).tolist()
     payloads = [blob[start:end] for start, end in zip(starts, ends.tolist(), strict=True)]
     return PackedBatch(epoch, after, offsets, places, channels, sources, received, payloads)  # type: ignore[arg-type]

@@ -70,11 +70,19 @@ def check_memory(scenario: Scenario, plans: Sequence[ActorPlan], free_bytes: int
     needed = len(plans) * ACTOR_BYTES + RESERVED_BYTES
     if needed <= free_bytes:
         return
-    fitting = max((free_bytes - RESERVED_BYTES) // ACTOR_BYTES, 1)
+    total = (
+        f"{len(plans):,} twin actors × {ACTOR_BYTES / 1e6:.0f} MB + {RESERVED_BYTES / 1e9:.1f} GB for the rest = "
+        f"{needed / 1e9:.1f} GB, but this machine has {free_bytes / 1e9:.1f} GB free."
+    )
+    fitting = (free_bytes - RESERVED_BYTES) // ACTOR_BYTES
+    if fitting < 1:
+        raise LaunchRefused(
+            f"{total} Not even one twin actor fits: end other programs, or take a machine with at least "
+            f"{(RESERVED_BYTES + ACTOR_BYTES) / 1e9:.1f} GB free"
+        )
     per_actor = math.ceil(len(scenario.entities) / fitting)
     raise LaunchRefused(
-        f"{len(plans):,} twin actors × {ACTOR_BYTES / 1e6:.0f} MB + {RESERVED_BYTES / 1e9:.1f} GB for the rest = "
-        f"{needed / 1e9:.1f} GB, but this machine has {free_bytes / 1e9:.1f} GB free. Pack the twins: write\n"
+        f"{total} Pack the twins: write\n"
         f"  placement: {{entities_per_actor: {max(per_actor, 2)}}}   # or: auto\n"
         f"in {scenario.files[0] if scenario.files else 'the scenario'}"
     )

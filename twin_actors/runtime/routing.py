@@ -187,7 +187,8 @@ class Routing:
         again = list(share.under_way)
         if outcomes.offset < share.outcomes.offset:
             again = list(self._from_log(share, outcomes.offset + 1))
-        share.waiting.extendleft(delivery for delivery in reversed(again) if delivery.offset > outcomes.offset)
+        again = [delivery for delivery in again if delivery.offset > outcomes.offset]
+        share.waiting.extendleft(reversed(again))
         share.resent += len(again)
         share.under_way.clear()
         share.sent = outcomes.offset

@@ -63,7 +63,8 @@ class Store(Protocol):
     def next_epoch(self, name: str) -> int:
         """Raise the epoch of ``name`` by one and return it (compare-and-set)."""
 
-    def save_snapshot(self, name: str, epoch: int, offset: int, blob: bytes) -> None: ...
+    def save_snapshot(self, name: str, epoch: int, offset: int, blob: bytes) -> None:
+        """Keep it in place of an older one; one of a lower offset changes nothing. Raises StaleEpoch."""
 
     def load_snapshot(self, name: str) -> tuple[int, int, bytes] | None:
         """The newest (epoch, offset, blob) of an actor."""

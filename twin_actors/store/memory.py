@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from twin_actors.store.base import DeadLetter, Entry, LogTrimmed, StaleEpoch
+
+T = TypeVar("T")
 
 MOST_RECORDS = 10_000
 """Records and dead letters kept of each sort; older ones are forgotten (their counters are not)."""
@@ -76,6 +78,8 @@ class MemoryStore:
         held = self._snapshots.get(name)
         if held is not None and epoch < held[0]:
             raise StaleEpoch(f"{name}: snapshot of epoch {epoch} refused, epoch {held[0]} wrote last")
+        if held is not None and (epoch, offset) < held[:2]:
+            return  # the log may be trimmed up to the newer one already
         self._snapshots[name] = (epoch, offset, blob)
 
     def load_snapshot(self, name: str) -> tuple[int, int, bytes] | None:
@@ -85,10 +89,15 @@ class MemoryStore:
         self._dead.extend(letters)
 
     def dead_letters(self, last: int) -> list[DeadLetter]:
-        return list(self._dead)[-last:]
+        return _newest(self._dead, last)
 
     def record(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
         self._records.setdefault(table, deque(maxlen=MOST_RECORDS)).extend(rows)
 
     def records(self, table: str, last: int) -> list[Mapping[str, Any]]:
-        return list(self._records.get(table, ()))[-last:]
+        return _newest(self._records.get(table, ()), last)
+
+
+def _newest(kept: Iterable[T], last: int) -> list[T]:
+    """The last ``last`` of what is kept, oldest first; none for 0."""
+    return list(kept)[-last:] if last > 0 else []

@@ -31,8 +31,9 @@ def check_domain(domain: Domain, *, seed: int = 0) -> None:
         for check in CHECKS:
             try:
                 check(kind, np.random.default_rng(seed))
-            except AssertionError as error:
-                raise AssertionError(f"kind {kind.name}: {check.__name__}: {error}") from error
+            except (AssertionError, ValueError, TypeError, KeyError, IndexError) as error:
+                what = str(error) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"
+                raise AssertionError(f"kind {kind.name}: {check.__name__}: {what}") from error
 
 
 def plausible_attributes(kind: Kind, n: int, chance: np.random.Generator) -> Column:
@@ -150,7 +151,7 @@ def _call_all(kind: Kind, tail: tuple[int, ...], blocks: dict[str, Column], dt_s
     command, couplings = kind.command.of_block(blocks["command"]), kind.couplings.of_block(blocks["couplings"])
     windows = kind.windows.of_block(blocks["windows"])
     n = tail[-1]
-    step = Step(dt_s=np.full(n, dt_s), at_s=np.full(n, START_S))
+    step = Step(dt_s=_frozen(np.full(n, dt_s)), at_s=_frozen(np.full(n, START_S)))
     out: dict[str, Column] = {"predict": kind.predict(state, attributes, command, couplings, step).block(tail)}
     indicators = kind.indicators(state, attributes, command, windows)
     names = {shown.name for shown in kind.shows}
@@ -191,6 +192,27 @@ def _lifts(kind: Kind, chance: np.random.Generator) -> None:
             for name, column in _call_all(kind, (samples, n), lifted).items():
                 want = np.broadcast_to(np.expand_dims(plain[name], -2), column.shape)
                 np.testing.assert_allclose(column, want, rtol=1e-12, atol=1e-12, err_msg=f"{name}, {samples} samples")
+
+
+def _says_the_same_twice(kind: Kind, chance: np.random.Generator) -> None:
+    """The functions are pure: the same inputs give the same outputs, with no chance of their own."""
+    blocks = _blocks(kind, 7, chance)
+    once, again = (_call_all(kind, (7,), blocks) for _ in range(2))
+    for name, column in once.items():
+        np.testing.assert_array_equal(column, again[name], err_msg=f"{name} differs between two calls")
+
+
+def _columns_stay_apart(kind: Kind, chance: np.random.Generator) -> None:
+    """What one entity's columns say changes nothing for the others, in any function."""
+    n = 7
+    plain = _blocks(kind, n, chance)
+    changed = {name: block.copy() for name, block in plain.items()}
+    changed["state"][:, 3] = kind.state.layout.per_row("default")[:, 0]
+    changed["attributes"][:, 3] = plausible_attributes(kind, n, np.random.default_rng(99))[:, 3]
+    others = np.arange(n) != 3
+    mine, theirs = _call_all(kind, (n,), plain), _call_all(kind, (n,), changed)
+    for name, column in mine.items():
+        np.testing.assert_array_equal(column[..., others], theirs[name][..., others], err_msg=f"{name} leaks")
 
 
 def _keeps_neighbours_apart(kind: Kind, chance: np.random.Generator) -> None:
@@ -320,7 +342,9 @@ def _devices_drive(kind: Kind, chance: np.random.Generator) -> None:
 
 CHECKS: tuple[Callable[[Kind, np.random.Generator], None], ...] = (
     _documents_itself,
+    _says_the_same_twice,
     _lifts,
+    _columns_stay_apart,
     _keeps_neighbours_apart,
     _any_cut_gives_the_same_twins,
     _one_long_step_agrees_with_many,

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from twin_actors.core.ledger import Ledger
 from twin_actors.runtime.city import City
@@ -66,6 +69,42 @@ class Publisher:
 
     def flush(self) -> None:
         assert self.client.flush(30.0), "the broker has not taken everything within 30 s"
+
+
+def columns_of(arrays: Mapping[str, NDArray[Any]], entities: Sequence[str]) -> dict[str, dict[str, NDArray[Any]]]:
+    """A table's snapshot taken apart: every array of every twin but the alert latches, which follow ticks, not inputs."""
+    chosen = {name: array for name, array in arrays.items() if not name.startswith("latches.")}
+    return {
+        entity: {name: array[..., column] for name, array in chosen.items()} for column, entity in enumerate(entities)
+    }
+
+
+def twins_inside(city: City) -> dict[str, dict[str, NDArray[Any]]]:
+    """Every array of every twin as its actor holds it, by entity; see ``columns_of``."""
+    import ray
+
+    def look(self: Any) -> list[tuple[tuple[str, ...], dict[str, NDArray[Any]]]]:
+        return [(group.table.ids, group.table.snapshot()) for group in self._holder.groups]
+
+    refs = []
+    for actor in city.plan.actors:
+        handle = ray.get_actor(actor.name, namespace=f"twin-actors-{city.name}")
+        refs.append(handle.__ray_call__.remote(look))
+    inside: dict[str, dict[str, NDArray[Any]]] = {}
+    for groups in ray.get(refs, timeout=60.0):
+        for ids, arrays in groups:
+            inside.update(columns_of(arrays, ids))
+    return inside
+
+
+def same_twin(one: Mapping[str, NDArray[Any]], other: Mapping[str, NDArray[Any]], *, relative: float = 1e-9) -> None:
+    """Raise AssertionError, naming the array, where two twins differ; whole numbers must be equal."""
+    assert one.keys() == other.keys()
+    for name, array in one.items():
+        if array.dtype.kind == "f":
+            np.testing.assert_allclose(array, other[name], rtol=relative, atol=1e-12, equal_nan=True, err_msg=name)
+        else:
+            np.testing.assert_array_equal(array, other[name], err_msg=name)
 
 
 def settled(city: City, received: int, *, within_s: float = 60.0) -> Ledger:

@@ -124,7 +124,7 @@ def test_predict_must_not_draw() -> None:
         shaken = state.level_m + np.random.default_rng().normal(0, 0.1, np.shape(state.level_m))
         return state.replace(level_m=np.clip(shaken, 0, 10))
 
-    with pytest.raises(AssertionError, match=r"kind tank: _lifts: (?s:.*)predict, "):
+    with pytest.raises(AssertionError, match=r"kind tank: _says_the_same_twice: (?s:.*)predict differs between two calls"):
         check_domain(domain(predict=predict))
 
 
@@ -136,7 +136,7 @@ def test_predict_must_not_remember() -> None:
         calls.append(1)
         return state.replace(level_m=np.clip(state.level_m + 1e-3 * len(calls), 0, 10))
 
-    with pytest.raises(AssertionError, match=r"kind tank: _lifts: (?s:.*)predict, "):
+    with pytest.raises(AssertionError, match=r"kind tank: _says_the_same_twice: (?s:.*)predict differs between two calls"):
         check_domain(domain(predict=predict))
 
 
@@ -193,7 +193,7 @@ def test_wild_values_of_one_twin_leave_its_neighbours_alone() -> None:
         """Every level as a part of all levels of its sample."""
         return state.replace(level_m=state.level_m / state.level_m.sum(axis=-1, keepdims=True))
 
-    with pytest.raises(AssertionError, match="kind tank: _keeps_neighbours_apart: "):
+    with pytest.raises(AssertionError, match=r"kind tank: _columns_stay_apart: (?s:.*)predict leaks"):
         check_domain(domain(predict=predict))
 
 
@@ -258,3 +258,22 @@ def test_the_kinds_of_these_tests_start_from_one_that_passes() -> None:
     check_domain(domain())
     assert tank().attributes is TankAttributes
     assert TANK.devices is not None
+
+
+def test_an_indicator_must_not_look_at_other_entities() -> None:
+    def indicators(state: Any, attributes: Any, command: Any, windows: Any) -> Any:
+        """Every volume as a part of all volumes."""
+        return {"volume_m3": state.level_m / state.level_m.sum(axis=-1, keepdims=True)}
+
+    with pytest.raises(AssertionError, match=r"kind tank: _columns_stay_apart: (?s:.*)indicator volume_m3 leaks"):
+        check_domain(domain(indicators=indicators))
+
+
+def test_predict_must_not_change_its_step() -> None:
+    def predict(state: Any, attributes: Any, command: Any, couplings: Any, step: Any) -> Any:
+        """Counts in minutes, in place."""
+        np.divide(step.dt_s, 60.0, out=step.dt_s)
+        return state
+
+    with pytest.raises(AssertionError, match=r"kind tank: _says_the_same_twice: ValueError: .*read-only"):
+        check_domain(domain(predict=predict))

@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 
 from tests.unit.core.toy import TANK, tank
+from twin_actors.core.inputs import Batch
 from twin_actors.core.simulation import SimulatedFleet
+from twin_actors.core.table import TwinTable
+from twin_actors.scenario.catalogue import load_catalogue
+from twin_actors.testing.domains import plausible_attributes
 
 START_S = 1_700_000_000.0
 LEVEL, INFLOW, OPENED = 0, slice(1, 4), 4
@@ -181,3 +185,21 @@ def test_what_cannot_be_simulated_is_refused():
         SimulatedFleet(TANK, ["tank/0"], np.array([[np.nan], [4.0]]))
     with pytest.raises(KeyError, match="no field or row 'depth'"):
         fleet().set_fault(np.array([0]), "silent", START_S, reading="depth")
+
+
+SIMULATED = [kind for kind in load_catalogue().kinds.values() if kind.devices is not None]
+
+
+@pytest.mark.parametrize("kind", SIMULATED, ids=lambda kind: kind.name)
+def test_twins_accept_what_simulated_devices_say(kind):
+    ids, at_s = [f"{kind.name}/{i}" for i in range(3)], START_S
+    attributes = plausible_attributes(kind, 3, np.random.default_rng(2))
+    made, table = SimulatedFleet(kind, ids, attributes, seed=9), TwinTable(kind, ids, attributes)
+    for _ in range(100):
+        at_s += kind.devices.period_s
+        made.step(at_s)
+        said = made.readings(at_s)
+        table.apply(Batch(rows=np.arange(3), observed_at_s=np.full(3, at_s), values=said))
+    assert made.model_errors.sum() == 0
+    assert table.fates[0].tolist() == [100, 100, 100]
+    assert table.rejected_fields.sum() == 0

@@ -1,0 +1,37 @@
+"""The peer: a subscriber with paho-mqtt as published, which counts messages and does nothing else."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+
+
+def main() -> None:
+    host, port, topic, count, qos = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4]), int(sys.argv[5])
+    seen = 0
+
+    def on_message(client: paho.Client, userdata: object, message: paho.MQTTMessage) -> None:
+        nonlocal seen
+        seen += 1
+        if seen == count:
+            print(json.dumps({"ended": time.time(), "cpu_s": time.process_time()}), flush=True)
+            client.disconnect()
+
+    def on_connect(client: paho.Client, *_: object) -> None:
+        client.subscribe(topic, qos)
+
+    def on_subscribe(*_: object) -> None:
+        print("ready", flush=True)
+
+    client = paho.Client(CallbackAPIVersion.VERSION2)
+    client.on_message, client.on_connect, client.on_subscribe = on_message, on_connect, on_subscribe
+    client.connect(host, port)
+    client.loop_forever()
+
+
+if __name__ == "__main__":
+    main()
