@@ -52,6 +52,8 @@ def query(
     most = limit if limit is not None else (found if as_json else ROWS_SHOWN)
     wanted = _columns(kind, frame, columns, as_json)
     rows = frame_records(frame[wanted].head(most))
+    if not as_json:
+        rows = _with_words(kind, rows)
     voice.result(rows, table(rows, ("entity", *wanted), title=f"{found:,} of kind {kind}"))
     if found > most:
         voice.warn(f"… and {found - most:,} more; --limit shows them")
@@ -94,6 +96,19 @@ def _columns(kind: str, frame: Any, asked: str, everything: bool) -> list[str]:
     alerts = [alert.name for alert in described.alerts if alert.name in there and bool(frame[alert.name].any())]
     headline = [name for name in there if name.partition("[")[0] in described.headline]
     return [*tags, *headline, "age_s", *alerts]
+
+
+def _with_words(kind: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Ratings as their words (A to F) instead of their numbers."""
+    from twin_actors.scenario import load_catalogue
+
+    labels = {shown.name: shown.labels for shown in load_catalogue().kind(kind).shows if shown.labels}
+
+    def worded(name: str, value: Any) -> Any:
+        known = labels.get(name, ())
+        return known[int(value)] if known and value is not None and 0 <= value < len(known) else value
+
+    return [{name: worded(name, value) for name, value in row.items()} for row in rows]
 
 
 class By(StrEnum):

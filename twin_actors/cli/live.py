@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -100,13 +101,21 @@ def keep_showing(
     from rich.live import Live
 
     ends = None if for_s is None else time.monotonic() + for_s
-    with Live(console=voice.out, auto_refresh=False, transient=False, vertical_overflow="ellipsis") as view:
-        while not stop.is_set():
-            view.update(show(), refresh=voice.out.is_terminal)
-            left_s = refresh_s if ends is None else min(refresh_s, ends - time.monotonic())
-            if left_s <= 0:
-                break
-            stop.wait(left_s)
+    screen: RenderableType = ""
+    live = voice.out.is_terminal
+    with Live(console=voice.out, auto_refresh=False) if live else contextlib.nullcontext() as view:
+        try:
+            while not stop.is_set():
+                screen = show()
+                if view is not None:
+                    view.update(screen, refresh=True)
+                left_s = refresh_s if ends is None else min(refresh_s, ends - time.monotonic())
+                if left_s <= 0:
+                    break
+                stop.wait(left_s)
+        finally:
+            if not live:
+                voice.say(screen)
 
 
 def card(twin: Any) -> RenderableType:
@@ -114,7 +123,7 @@ def card(twin: Any) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
-    heard = "never heard" if twin.age_s == float("inf") else f"heard {span(twin.age_s)} ago"
+    heard = "never heard" if twin.age_s == float("inf") else f"heard {span(max(twin.age_s, 0.0))} ago"
     rows = [dict(zip(("field", "estimated", "unit", "source", "reported"), row, strict=True)) for row in twin.rows()]
     shows = [
         {"indicator": each.name, "value": value, "unit": "" if each.labels else each.unit}

@@ -53,7 +53,6 @@ def up(
             run = _Run(voice, city, launch_s)
             run.on(stop.event, for_s)
         except BaseException:
-            stop.only_note()
             city.down()
             raise
         city.down()
@@ -61,28 +60,27 @@ def up(
 
 
 class _Stop:
-    """SIGINT and SIGTERM: while launching they break in, afterwards they only set ``event``."""
+    """SIGINT and SIGTERM set ``event`` and nothing else: an exception in the midst of a launch would lose processes.
+
+    ``listen`` is called again wherever Ray may have put a SIGTERM handler of its own in the place of ours.
+    """
 
     def __init__(self) -> None:
         self.event = threading.Event()
-        self._breaks_in = True
 
-    def handle(self, number: int, _: Any) -> None:
-        self.event.set()
-        if self._breaks_in:
-            raise KeyboardInterrupt
-
-    def only_note(self) -> None:
-        # Ray sets a SIGTERM handler of its own when a driver connects
-        self._breaks_in = False
+    def listen(self) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self.handle)
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: Any) -> None:
+        self.event.set()
 
 
 @contextmanager
 def _signals() -> Iterator[_Stop]:
     stop = _Stop()
-    before = {number: signal.signal(number, stop.handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    stop.listen()
     try:
         yield stop
     finally:
@@ -93,10 +91,9 @@ def _signals() -> Iterator[_Stop]:
 def _launch(voice: Voice, scenario: Scenario, address: str | None, stop: _Stop) -> tuple[City, float]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    from twin_actors.runtime import launching
     from twin_actors.runtime.city import City
 
-    began, began_s = time.monotonic(), time.time()
+    began = time.monotonic()
     what_column = TextColumn("{task.description}")
     columns = (SpinnerColumn(), what_column, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     try:
@@ -104,17 +101,15 @@ def _launch(voice: Voice, scenario: Scenario, address: str | None, stop: _Stop) 
             task = bar.add_task(f"{scenario.city}: reading the scenario", total=None)
 
             def tell(what: str, done: int, total: int) -> None:
+                stop.listen()
+                if stop.event.is_set():
+                    raise KeyboardInterrupt  # between two steps, where the launch knows all that it has started
                 known = total if total > 1 or done > 0 else None
                 bar.update(task, description=f"{scenario.city}: {what}", completed=done, total=known)
 
             city = City.launch(scenario, address=address, progress=tell)
-            stop.only_note()
+            stop.listen()
     except (KeyboardInterrupt, SystemExit):
-        # a launch that is broken off ends what it has started; only one that had just returned is left to us
-        stop.only_note()
-        record = launching.running(scenario.city)
-        if record is not None and record.launched_at_s >= began_s:
-            launching.end(record, launching.folder_of(scenario.city))
         message = f"{scenario.city}: broken off while launching; nothing is left behind"
         raise Failed(message, ExitCode.INTERRUPTED) from None
     return city, time.monotonic() - began

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
@@ -19,18 +20,18 @@ if TYPE_CHECKING:
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value on stdout; words go to stderr.")]
 
 LONGEST_CELL = 120
+WIDTH_OF_FILES = 250
+"""Columns of a pipe or a file, which have no width of their own: nothing that people search for is cut off."""
 
 
 class Voice:
     """Where a command's words go. With ``as_json`` stdout carries nothing but the one value given to ``result``."""
 
     def __init__(self, as_json: bool = False) -> None:
-        from rich.console import Console
-
         self.as_json = as_json
         self._stdout = sys.stdout
-        self.err: Console = Console(stderr=True, highlight=False)
-        self.out: Console = self.err if as_json else Console(highlight=False)
+        self.err = _console(stderr=True)
+        self.out = self.err if as_json else _console(stderr=False)
 
     def say(self, *what: RenderableType) -> None:
         """For people: stdout, or stderr in JSON mode."""
@@ -47,6 +48,15 @@ class Voice:
             print(json.dumps(plain(value), ensure_ascii=False, allow_nan=False), file=self._stdout, flush=True)
         else:
             self.say(*shown)
+
+
+def _console(*, stderr: bool) -> Console:
+    from rich.console import Console
+
+    console = Console(stderr=stderr, highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = WIDTH_OF_FILES
+    return console
 
 
 def plain(value: Any) -> Any:

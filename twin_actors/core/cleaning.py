@@ -120,23 +120,43 @@ class CleaningMemory:
         )
 
     def gather(self, twins: NDArray[np.intp]) -> Self:
-        return type(self)(**{field.name: getattr(self, field.name)[:, twins] for field in fields(self)})
+        return type(self)(*[getattr(self, name)[:, twins] for name in _MEMORY])
 
-    def scatter(self, twins: NDArray[np.intp], part: CleaningMemory) -> None:
-        for field in fields(self):
-            getattr(self, field.name)[:, twins] = getattr(part, field.name)
+    def keep(self, twins: NDArray[np.intp], cleaned: Cleaned, key: NDArray[np.int64]) -> None:
+        """Take over what cleaning one reading each of these twins has left."""
+        for name in _VALUES:
+            getattr(self, name)[:, twins] = getattr(cleaned, name)
+        self.keys[cleaned.slot, twins] = key
+        self.masks[cleaned.slot, twins] = cleaned.mask
+        self.next_key[0, twins] = cleaned.next_key
+
+
+_MEMORY = tuple(field.name for field in fields(CleaningMemory))
+_VALUES = ("value", "at_s", "changed_at_s", "quality", "offset", "smoothed")
 
 
 @dataclass(frozen=True, slots=True)
 class Cleaned:
-    """``values (rows, b)`` ready for the estimate (NaN where nothing is usable), and one fate per reading."""
+    """``values (rows, b)`` ready for the estimate (NaN where nothing is usable), and one fate per reading.
+
+    ``refused`` are values out of range or too fast; what follows them is the memory after this reading, the identity
+    of which goes with ``mask`` into ``slot (b,)`` of the twin's ring.
+    """
 
     values: Column
     usable: NDArray[np.bool_]
     accepted: NDArray[np.bool_]
-    quality: NDArray[np.uint8]
+    refused: NDArray[np.bool_]
     fate: NDArray[np.uint8]
-    memory: CleaningMemory
+    value: Column
+    at_s: Column
+    changed_at_s: Column
+    quality: NDArray[np.uint8]
+    offset: Column
+    smoothed: Column
+    slot: NDArray[np.intp]
+    mask: NDArray[np.uint64]
+    next_key: NDArray[np.uint8]
 
 
 def clean(
@@ -171,48 +191,32 @@ def clean(
         stuck = accepted & (observed_at_s - changed_at_s >= rules.stuck_after_s)
     usable = accepted & ~stuck
 
-    quality = memory.quality.copy()
-    for judged, verdict in (
-        (accepted, Quality.GOOD),
-        (stuck, Quality.STUCK),
-        (out_of_range, Quality.OUT_OF_RANGE),
-        (too_fast, Quality.RATE),
-    ):
+    quality = np.where(accepted, np.uint8(Quality.GOOD), memory.quality)
+    for judged, verdict in ((stuck, Quality.STUCK), (out_of_range, Quality.OUT_OF_RANGE), (too_fast, Quality.RATE)):
         quality[judged] = verdict
 
     converted, offset, smoothed = _convert(rules, memory, value, accepted, usable)
-    keys, masks, next_key = _remember(rules, memory, said, key, same)
-    fate = np.select(
-        [
-            accepted.any(axis=0),
-            (out_of_range | too_fast).any(axis=0),
-            late.any(axis=0),
-            duplicate.any(axis=0),
-        ],
-        [Fate.APPLIED, Fate.REJECTED, Fate.LATE, Fate.DUPLICATE],
-        Fate.REJECTED,
-    ).astype(np.uint8)
+    slot, mask, next_key = _remember(rules, memory, said, key, same)
+    refused = out_of_range | too_fast
+    fate = np.full(len(key), Fate.REJECTED, np.uint8)
+    for judged, verdict in ((duplicate, Fate.DUPLICATE), (late, Fate.LATE), (refused, Fate.REJECTED),
+                            (accepted, Fate.APPLIED)):  # fmt: skip
+        fate[judged.any(axis=0)] = verdict
     return Cleaned(
         values=np.where(usable, converted, np.nan),
         usable=usable,
         accepted=accepted,
-        quality=np.select(
-            [accepted | out_of_range | too_fast, late, duplicate],
-            [quality, np.uint8(Quality.LATE), np.uint8(Quality.DUPLICATE)],
-            np.uint8(Quality.UNSAID),
-        ).astype(np.uint8),
+        refused=refused,
         fate=fate,
-        memory=CleaningMemory(
-            value=np.where(accepted, value, memory.value),
-            at_s=np.where(accepted, observed_at_s, memory.at_s),
-            changed_at_s=changed_at_s,
-            quality=quality,
-            offset=offset,
-            smoothed=smoothed,
-            keys=keys,
-            masks=masks,
-            next_key=next_key,
-        ),
+        value=np.where(accepted, value, memory.value),
+        at_s=np.where(accepted, observed_at_s, memory.at_s),
+        changed_at_s=changed_at_s,
+        quality=quality,
+        offset=offset,
+        smoothed=smoothed,
+        slot=slot,
+        mask=mask,
+        next_key=next_key,
     )
 
 
@@ -257,13 +261,16 @@ def _remember(
     said: NDArray[np.bool_],
     key: NDArray[np.int64],
     same: NDArray[np.bool_],
-) -> tuple[NDArray[np.int64], NDArray[np.uint64], NDArray[np.uint8]]:
-    mask = np.bitwise_or.reduce(np.where(said, rules.bit, np.uint64(0)), axis=0)
-    masks = np.where(same, memory.masks | mask, memory.masks)
-    fresh = (key != NO_KEY) & ~same.any(axis=0)
-    slot = np.arange(REMEMBERED)[:, None] == memory.next_key
-    write = slot & fresh
-    keys = np.where(write, key, memory.keys)
-    masks = np.where(write, mask, masks)
-    next_key = ((memory.next_key + fresh) % REMEMBERED).astype(np.uint8)
-    return keys, masks, next_key
+) -> tuple[NDArray[np.intp], NDArray[np.uint64], NDArray[np.uint8]]:
+    """Where in its ring each identity goes, with the fields it has spoken for, and the slot after it.
+
+    An identity that is there already is extended. A reading without one (NO_KEY) blanks the oldest slot and does not
+    move on, so that any number of them costs a single remembered identity.
+    """
+    known = same.any(axis=0)
+    fresh = ~known & (key != NO_KEY)
+    following = memory.next_key[0]
+    slot = np.where(known, same.argmax(axis=0), following)
+    own = np.bitwise_or.reduce(np.where(said, rules.bit, np.uint64(0)), axis=0)
+    before = np.where(known, memory.masks[slot, np.arange(len(key))], np.uint64(0))
+    return slot, own | before, np.where(fresh, (following + 1) % REMEMBERED, following).astype(np.uint8)

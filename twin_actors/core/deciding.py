@@ -110,10 +110,10 @@ def plain(effect: CommandTo | CoupleTo) -> CommandTo | CoupleTo:
 
     Raises TypeError or ValueError for a value that is neither a number nor a flat sequence of numbers.
     """
-    values: dict[str, Value] = {
-        name: float(value) if np.ndim(value) == 0 else tuple(float(part) for part in value)  # type: ignore[union-attr]
-        for name, value in effect.values.items()
-    }
+    values: dict[str, Value] = {}
+    for name, value in effect.values.items():
+        parts = np.asarray(value, dtype=np.float64)
+        values[name] = float(parts) if parts.ndim == 0 else tuple(map(float, parts))
     if isinstance(effect, CommandTo):
         return replace(effect, values=values, expires_s=float(effect.expires_s))
     return replace(effect, values=values, after_s=float(effect.after_s))

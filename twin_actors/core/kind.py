@@ -139,12 +139,14 @@ class Kind:
         for alert in self.alerts:
             if alert.of not in known:
                 raise ValueError(
-                    f"kind {self.name}: alert {alert.name!r} watches {alert.of!r}, which is neither an indicator nor a state"
+                    f"kind {self.name}: alert {alert.name!r} watches {alert.of!r}, "
+                    "which is neither an indicator nor a state"
                 )
             for limit in (alert.above, alert.below, alert.clear):
                 if isinstance(limit, str) and limit not in self.attributes.layout.fields:
                     raise ValueError(
-                        f"kind {self.name}: alert {alert.name!r} takes its limit from {limit!r}, which is not an attribute"
+                        f"kind {self.name}: alert {alert.name!r} takes its limit from {limit!r}, "
+                        "which is not an attribute"
                     )
 
     def _check_measurements(self) -> None:

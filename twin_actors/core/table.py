@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twin_actors.core import estimation as est
-from twin_actors.core.cleaning import CleaningMemory, CleaningRules, Fate, Quality, clean
+from twin_actors.core.cleaning import CleaningMemory, CleaningRules, Fate, clean
 from twin_actors.core.columns import Column
 from twin_actors.core.inputs import Batch, Channel, rounds
 from twin_actors.core.kind import Kind, Need
@@ -149,18 +149,16 @@ class TwinTable:
         values = values[: self.kind.reading.layout.rows]
         before = self.cleaning.gather(twins)
         cleaned = clean(self._rules, before, values, at_s, keys)
-        self.cleaning.scatter(twins, cleaned.memory)
+        self.cleaning.keep(twins, cleaned, keys)
         np.add.at(self.fates, (cleaned.fate, twins), 1)
-        refused = (cleaned.quality == Quality.OUT_OF_RANGE) | (cleaned.quality == Quality.RATE)
-        refused &= ~np.isnan(values)
-        self.rejected_fields[twins] += refused.sum(axis=0)
+        self.rejected_fields[twins] += cleaned.refused.sum(axis=0)
         news = cleaned.accepted.any(axis=0)
         if news.all():
             self._estimate(twins, at_s, cleaned.values, cleaned.usable)
         elif news.any():
             self._estimate(twins[news], at_s[news], cleaned.values[:, news], cleaned.usable[:, news])
         for column in map(int, np.flatnonzero(cleaned.fate == Fate.REJECTED)):
-            row = int(np.argmax(refused[:, column]))
+            row = int(np.argmax(cleaned.refused[:, column]))
             rejections.append(self._rejection(int(positions[column]), row, values[row, column], before, column))
         return cleaned.fate
 

@@ -32,29 +32,28 @@ class WindowTable:
     def record(self, values: Column, usable: NDArray[np.bool_], at_s: Column, twins: NDArray[np.intp]) -> None:
         """Add cleaned ``values (reading rows, b)`` observed at ``at_s (b,)`` by the twins."""
         for order, (name, field) in enumerate(self._layout.fields.items()):
-            rows = self._source[name]
-            said, value = usable[rows], values[rows]
-            place = self._layout.places[name]
-            slots = field.keep if field.role is Role.HOURLY else field.bins
-            parts = field.size // slots
+            said, value = usable[self._source[name]], values[self._source[name]]
+            mean, count, slots = self._slots(name)
             if field.role is Role.HOURLY:
-                hour = np.floor(at_s / 3600.0).astype(np.int64)
-                mean, count, now = self._shifted(order, name, hour, twins, np.asarray(said.any(axis=0)))
-                slot = now - hour
+                slot = self._hours_ago(order, mean, count, np.floor(at_s / 3600.0).astype(np.int64), twins, said)
+                weight_limit = np.inf
             else:
-                width_s = field.period_s / field.bins
-                mean = self.mean[place, :][:, twins].reshape(slots, parts, -1)
-                count = self.count[place, :][:, twins].reshape(slots, parts, -1)
-                slot = np.floor(at_s / width_s).astype(np.int64) % field.bins
-            here = (np.arange(slots)[:, None] == slot)[:, None, :] & said
-            limit = np.inf if field.role is Role.HOURLY else PROFILE_MEMORY
-            count = np.where(here, np.minimum(count + 1, limit), count)
-            before = np.where(np.isnan(mean), 0.0, mean)
-            with np.errstate(invalid="ignore", divide="ignore"):
-                mean = np.where(here, before + (value - before) / count, mean)
-            shape = (field.size, len(twins))
-            self.mean[place][:, twins] = mean.reshape(shape)
-            self.count[place][:, twins] = count.reshape(shape)
+                slot = np.floor(at_s / (field.period_s / field.bins)).astype(np.int64) % field.bins
+                weight_limit = PROFILE_MEMORY
+            within = (slot >= 0) & (slot < slots)
+            inside, slot = said & within, np.where(within, slot, 0)
+            before, weight = mean[slot, :, twins].T, count[slot, :, twins].T  # (parts, b)
+            weight = np.where(inside, np.minimum(weight + 1, weight_limit), weight)
+            before = np.where(inside & np.isnan(before), 0.0, before)
+            after = before + np.where(inside, value - before, 0.0) / np.maximum(weight, 1.0)
+            mean[slot, :, twins], count[slot, :, twins] = after.T, weight.T
+
+    def _slots(self, name: str) -> tuple[Column, Column, int]:
+        """Mean and count of one window as views ``(slots, parts, n)``, and how many slots."""
+        field, place = self._layout.fields[name], self._layout.places[name]
+        slots = field.keep if field.role is Role.HOURLY else field.bins
+        shape = (slots, field.size // slots, self.mean.shape[1])
+        return self.mean[place].reshape(shape), self.count[place].reshape(shape), slots
 
     def at(self, now_s: Column, twins: NDArray[np.intp]) -> Column:
         """The windows of the twins as a matrix ``(rows, b)`` whose hour 0 is the one of ``now_s (b,)``."""
@@ -67,18 +66,25 @@ class WindowTable:
                 matrix[self._layout.places[name]] = _shift(old, by, np.nan).reshape(field.size, -1)
         return matrix
 
-    def _shifted(
-        self, order: int, name: str, hour: NDArray[np.int64], twins: NDArray[np.intp], said: NDArray[np.bool_]
-    ) -> tuple[Column, Column, NDArray[np.int64]]:
-        field = self._layout.fields[name]
-        place = self._layout.places[name]
+    def _hours_ago(
+        self,
+        order: int,
+        mean: Column,
+        count: Column,
+        hour: NDArray[np.int64],
+        twins: NDArray[np.intp],
+        said: NDArray[np.bool_],
+    ) -> NDArray[np.int64]:
+        """Turn the hours of twins that have entered a new one; the slot of each reading's own hour."""
         last = self.hour[order, twins]
-        now = np.where(said, np.maximum(last, hour), last)
-        by = np.where(last < 0, 0, now - last)
+        now = np.where(said.any(axis=0), np.maximum(last, hour), last)
+        turned = (now > last) & (last >= 0)
+        if turned.any():
+            whose, by = twins[turned], (now - last)[turned]
+            mean[:, :, whose] = _shift(mean[:, :, whose], by, np.nan)
+            count[:, :, whose] = _shift(count[:, :, whose], by, 0.0)
         self.hour[order, twins] = now
-        mean = self.mean[place][:, twins].reshape(field.keep, -1, len(twins))
-        count = self.count[place][:, twins].reshape(field.keep, -1, len(twins))
-        return _shift(mean, by, np.nan), _shift(count, by, 0.0), now
+        return now - hour
 
 
 def _shift(slots: Column, by: NDArray[np.int64], empty: float) -> Column:

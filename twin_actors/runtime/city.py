@@ -109,7 +109,8 @@ class City:
             ) from error
         except self._ray.exceptions.GetTimeoutError as error:
             raise TimeoutError(
-                f"{actor} of {self.name} did not answer within {deadline_s:g} s; it may be overloaded: see city.status()"
+                f"{actor} of {self.name} did not answer within {deadline_s:g} s; "
+                "it may be overloaded: see city.status()"
             ) from error
 
     # -- twins -------------------------------------------------------------------------------------------------
@@ -181,8 +182,7 @@ class City:
             if shown.name in columns["indicators"]:
                 data[shown.name] = columns["indicators"][shown.name]
                 units[shown.name] = shown.unit
-        for alert, active in columns["alerts"].items():
-            data[alert] = active
+        data.update(columns["alerts"])
         data["age_s"], units["age_s"] = columns["age_s"], "s"
         data["lat_deg"], data["lon_deg"] = columns["lat_deg"], columns["lon_deg"]
         frame = pd.DataFrame(data, index=pd.Index(columns["ids"], name="entity"))
@@ -199,7 +199,8 @@ class City:
             chosen: pd.DataFrame = frame.query(expression, engine="python")
         except Exception as error:
             raise ValueError(
-                f"cannot evaluate {expression!r}: {error}; the columns of {kind} are {', '.join(map(str, frame.columns))}"
+                f"cannot evaluate {expression!r}: {error}; "
+                f"the columns of {kind} are {', '.join(map(str, frame.columns))}"
             ) from error
         return chosen
 
@@ -281,7 +282,8 @@ class City:
         except (CityNotFound, TimeoutError) as error:
             return f"<City {self.name}: not answering ({error})>"
         stale = sum(each["stale"] for each in kinds["kinds"].values())
-        return f"<City {self.name}: {len(self):,} twins in {len(self.kinds())} kinds, {stale:,} stale, tick {kinds['tick']:,}>"
+        twins = f"{len(self):,} twins in {len(self.kinds())} kinds"
+        return f"<City {self.name}: {twins}, {stale:,} stale, tick {kinds['tick']:,}>"
 
 
 def _fields(layout: Layout) -> list[Field]:

@@ -176,9 +176,7 @@ def _kind_view(merged: _Merged, now_s: float) -> KindView:
         indicators={name: column.copy() for name, column in merged.indicators.items()},
         alerts={name: active.copy() for name, active in merged.alerts.items()},
         needs={
-            resource: Need(
-                amount=need.amount.copy(), urgency=need.urgency.copy(), duration_s=need.duration_s.copy()
-            )
+            resource: Need(amount=need.amount.copy(), urgency=need.urgency.copy(), duration_s=need.duration_s.copy())
             for resource, need in merged.needs.items()
         },
         age_s=merged.age_s + waited_s,

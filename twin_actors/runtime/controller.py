@@ -129,7 +129,7 @@ class Controller:
         )
 
     def stop(self, kill: bool) -> None:
-        """Stop aggregator and router in good order; with ``kill`` end all actors too (a Ray that goes on without us)."""
+        """Stop aggregator and router in good order; with ``kill`` end all actors too (Ray goes on without us)."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(timeout=10.0)

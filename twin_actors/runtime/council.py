@@ -75,7 +75,7 @@ class Council:
     def __init__(self, scenario: Scenario, catalogue: Catalogue, policies: Sequence[PolicyInUse]) -> None:
         self._policies = tuple(policies)
         self._alerts_of = {name: catalogue.kinds[name].alerts for name in scenario.kinds_used()}
-        self._says = {(kind, alert.name): alert.says for kind, all_ in self._alerts_of.items() for alert in all_}
+        self._says = {(kind, alert.name): alert.says for kind, its in self._alerts_of.items() for alert in its}
         self._book = DecisionBook()
         self._command_book = CommandBook()
         self._fleet = Fleet.of(_units(scenario))

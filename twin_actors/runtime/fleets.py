@@ -21,9 +21,7 @@ class FleetTopics:
     """Matches foreign topics against the scenario's fleets, in their order."""
 
     def __init__(self, fleets: Sequence[Fleet]) -> None:
-        self._rules = [
-            (number, fleet, _pattern(fleet.topic)) for number, fleet in enumerate(fleets, start=1)
-        ]
+        self._rules = [(number, fleet, _pattern(fleet.topic)) for number, fleet in enumerate(fleets, start=1)]
         self.filters = [fleet.topic for fleet in fleets]
 
     def match(self, topic: str) -> FleetTopic | None:

@@ -1,4 +1,4 @@
-"""The city's own processes beside Ray's workers: the Ray head, the broker, the device host; started and ended exactly."""
+"""The city's own processes beside Ray's workers: Ray head, broker, device host; started and ended exactly."""
 
 from __future__ import annotations
 

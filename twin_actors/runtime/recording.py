@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import csv
 import gzip
-import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +28,7 @@ from numpy.typing import NDArray
 
 from twin_actors.core.columns import Column
 from twin_actors.scenario.model import FieldMap, Replay, TimeColumns
+from twin_actors.scenario.names import entity_name
 from twin_actors.scenario.words import name_fault
 from twin_actors.wire.decode import LATEST_S
 
@@ -40,7 +40,6 @@ SHOWN: Final = 100
 
 _NO_TIME: Final = np.iinfo(np.int64).min  # what NaT is as a number
 _OWN_OFFSET: Final = r"[Tt ]\d\d.*(?:[Zz]|[+-]\d\d(?::?\d\d)?)\s*$"
-_REFUSED_IN_NAMES: Final = re.compile(r"[/+#$*?\[\]{}\x00-\x20\x7f\s]+")
 
 
 class RecordingError(ValueError):
@@ -102,12 +101,6 @@ def _place(label: str) -> tuple[str, str]:
     """A row label ``field[component]`` as field and component; no component for a plain field."""
     name, _, rest = label.partition("[")
     return name, rest.removesuffix("]")
-
-
-def entity_name(text: str, *, lower: bool = False) -> str:
-    """The entity's name that a name in a file stands for; empty where nothing usable is left."""
-    name = _REFUSED_IN_NAMES.sub("-", text.strip())
-    return name.lower() if lower else name
 
 
 def load_replay(replay: Replay, entities: Collection[str] | None = None) -> Recording:

@@ -166,7 +166,7 @@ class Routing:
         return pack(share.epoch, after, chosen)
 
     def confirm(self, share: Share, reply: Reply) -> list[tuple[Refused, Delivery]]:
-        """Take an answer: forget what has been applied, keep the counts. Returns the refused readings with their bytes."""
+        """Take an answer: forget what has been applied, keep the counts. Returns refused readings with their bytes."""
         share.outcomes = reply.outcomes
         share.latest_s = max(share.latest_s, reply.latest_s)
         share.busy_s = reply.busy_s

@@ -22,6 +22,7 @@ from twin_actors.scenario.document import (
 )
 from twin_actors.scenario.errors import Path
 from twin_actors.scenario.model import FieldMap, Fleet, Replay, Simulation, StoryStep, TimeColumns
+from twin_actors.scenario.names import entity_name
 from twin_actors.scenario.relations import Index
 from twin_actors.scenario.report import Report
 from twin_actors.scenario.settings import check_zone
@@ -235,7 +236,7 @@ def _check_columns(path: Path, section: ReplaySection, file: FilePath, index: In
             report.add(where, f"{section.file!r} has no column {column!r}; it has {shown}", word=column, known=header)
     if section.wide is not None and not report.entities_incomplete:
         times = {column for _, column in needed}
-        if not index.names(section.kind).intersection(column for column in header if column not in times):
+        if not index.names(section.kind).intersection(entity_name(column) for column in header if column not in times):
             report.add(
                 (*path, "wide"), f"no column of {section.file!r} is the name of a {section.kind} of this scenario"
             )

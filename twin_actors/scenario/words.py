@@ -11,10 +11,11 @@ from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from twin_actors.scenario.errors import nearest
+from twin_actors.scenario.names import REFUSED
 
 _SECONDS = {"ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86_400.0}
 _DURATION = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([A-Za-z]+)\s*\Z")
-_REFUSED = re.compile(r"[/+#$*?\[\]{}\x00-\x20\x7f\s]")
+_REFUSED = re.compile(f"[{REFUSED}]")
 LONGEST_NAME = 128
 
 

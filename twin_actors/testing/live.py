@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -14,7 +15,7 @@ from twin_actors.core.ledger import Ledger
 from twin_actors.runtime.city import City
 from twin_actors.runtime.reach import mqtt_client
 from twin_actors.scenario.model import Scenario
-from twin_actors.wire.client import MqttClient
+from twin_actors.wire.client import MqttClient, Receive
 from twin_actors.wire.messages import encode_reading
 from twin_actors.wire.topics import Topics
 
@@ -44,9 +45,12 @@ def living(scenario: Scenario, *, address: str | None = "local") -> Iterator[Cit
 
 
 @contextlib.contextmanager
-def devices_of(city: City, *, max_queued: int = 100_000) -> Iterator[Publisher]:
-    """A client that publishes for the city's devices."""
-    with mqtt_client(city.plan.broker, client_id=f"{city.name}-test", max_queued=max_queued) as client:
+def devices_of(
+    city: City, *, max_queued: int = 100_000, receive: Receive | None = None
+) -> Iterator[Publisher]:
+    """A client that publishes for the city's devices; several may be open, ``receive`` hears what one subscribes to."""
+    name = f"{city.name}-test-{secrets.token_hex(3)}"
+    with mqtt_client(city.plan.broker, client_id=name, max_queued=max_queued, receive=receive) as client:
         client.wait_connected(10.0)
         yield Publisher(city, client)
 

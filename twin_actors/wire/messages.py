@@ -241,7 +241,7 @@ def decode_event(payload: Payload) -> dict[str, Any]:
 
 def encode_reading(
     values: Mapping[str, Any],
-    ts_ms: int | None = None,
+    ts_ms: float | None = None,
     seq: int | None = None,
     boot: str | int | None = None,
 ) -> bytes:
