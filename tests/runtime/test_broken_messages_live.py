@@ -88,7 +88,7 @@ def expect(
     for topic, payload, _ in sent:
         devices.send(topic, payload)
     devices.flush()
-    after = settled(city, before.received + len(sent))
+    after = settled(city, before.received + len(sent), within_s=15.0)
     assert after.balanced, after
     assert after.received - before.received == len(sent)
     assert after.dead_lettered - before.dead_lettered == len(sent)

@@ -147,6 +147,8 @@ class Cleaned:
     usable: NDArray[np.bool_]
     accepted: NDArray[np.bool_]
     refused: NDArray[np.bool_]
+    duplicate: NDArray[np.bool_]
+    late: NDArray[np.bool_]
     fate: NDArray[np.uint8]
     value: Column
     at_s: Column
@@ -157,6 +159,13 @@ class Cleaned:
     slot: NDArray[np.intp]
     mask: NDArray[np.uint64]
     next_key: NDArray[np.uint8]
+
+    @property
+    def verdict(self) -> NDArray[np.uint8]:
+        """What was said of each value of this reading, as a Quality (UNSAID where nothing was said)."""
+        judged = self.accepted | self.refused
+        verdicts = [self.quality, np.uint8(Quality.LATE), np.uint8(Quality.DUPLICATE)]
+        return np.select([judged, self.late, self.duplicate], verdicts, np.uint8(Quality.UNSAID)).astype(np.uint8)
 
 
 def clean(
@@ -207,6 +216,8 @@ def clean(
         usable=usable,
         accepted=accepted,
         refused=refused,
+        duplicate=duplicate,
+        late=late,
         fate=fate,
         value=np.where(accepted, value, memory.value),
         at_s=np.where(accepted, observed_at_s, memory.at_s),

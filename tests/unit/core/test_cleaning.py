@@ -49,7 +49,7 @@ class OneMeter:
     def tell(self, at_s: float, *, key: int = NO_KEY, **said: float) -> Cleaned:
         values = column(*(said.get(name, NAN) for name in FIELDS))[:, None]
         cleaned = clean(self.rules, self.memory, values, column(at_s), np.array([key], np.int64))
-        self.memory = cleaned.memory
+        self.memory.keep(np.array([0]), cleaned, np.array([key], np.int64))
         return cleaned
 
     def value(self, at_s: float, *, key: int = NO_KEY, **said: float) -> float:
@@ -59,7 +59,7 @@ class OneMeter:
 
 
 def verdict(cleaned: Cleaned, name: str) -> tuple[Quality, Fate]:
-    return Quality(cleaned.quality[FIELDS.index(name), 0]), Fate(cleaned.fate[0])
+    return Quality(cleaned.verdict[FIELDS.index(name), 0]), Fate(cleaned.fate[0])
 
 
 # -- judging -----------------------------------------------------------------------------------------------------
@@ -71,7 +71,7 @@ def test_a_good_value_is_used_as_it_is() -> None:
     assert cleaned.values[0, 0] == 30
     assert cleaned.usable[:, 0].tolist() == [True, *[False] * 5]
     assert np.isnan(cleaned.values[1:]).all()
-    assert cleaned.quality[1:, 0].tolist() == [Quality.UNSAID] * 5
+    assert cleaned.verdict[1:, 0].tolist() == [Quality.UNSAID] * 5
 
 
 @pytest.mark.parametrize("value", [0.0, 100.0])
@@ -291,7 +291,7 @@ def test_a_stuck_value_leaves_the_exponential_filter_alone() -> None:
     rules, memory, got = CleaningRules.of(Soft), CleaningMemory.empty(1, 1), []
     for at_s, value in ((0, 8), (10, 4), (40, 4), (70, 4), (80, 6)):
         cleaned = clean(rules, memory, column(value)[:, None], column(at_s), np.array([NO_KEY]))
-        memory = cleaned.memory
+        memory.keep(np.array([0]), cleaned, np.array([NO_KEY]))
         got.append(float(cleaned.values[0, 0]))
     # α = 1/2: 8, 6, 5; at 70 s stuck for a minute; then (6 + 5)/2
     np.testing.assert_array_equal(got, [8, 6, 5, NAN, 5.5])
@@ -344,17 +344,17 @@ def test_every_reading_has_exactly_one_fate_and_twins_do_not_meet(
         twins, keys = np.array([twin], np.intp), np.array([key], np.int64)
         values, times = column(*said)[:, None], column(at_s)
         one = clean(rules, together.gather(twins), values, times, keys)
-        together.scatter(twins, one.memory)
+        together.keep(twins, one, keys)
         other = clean(rules, alone[twin], values, times, keys)
-        alone[twin] = other.memory
+        alone[twin].keep(np.array([0]), other, keys)
         np.testing.assert_array_equal(one.values, other.values)
         np.testing.assert_array_equal(one.fate, other.fate)
         fates[one.fate[0]] += 1
         # A value is usable only where it was said and accepted, and only then it is handed on.
         assert not (one.usable & (~one.accepted | np.isnan(values))).any()
         np.testing.assert_array_equal(~np.isnan(one.values), one.usable)
-        assert (one.quality[np.isnan(values)] == Quality.UNSAID).all()
-        assert (one.quality[~np.isnan(values)] != Quality.UNSAID).all()
+        assert (one.verdict[np.isnan(values)] == Quality.UNSAID).all()
+        assert (one.verdict[~np.isnan(values)] != Quality.UNSAID).all()
     assert fates.sum() == len(stream)
     for twin, memory in enumerate(alone):
         for field in fields(memory):

@@ -1,0 +1,237 @@
+"""Router and twin actors through any course of events: the ledger balances at every step, the twins come out right."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.unit.runtime.cities import T0, UNHURRIED, assert_same, says
+from tests.unit.runtime.simulated_city import ACTORS, ENTITIES, SimulatedCity
+from tests.unit.runtime.streams_of_readings import inputs, payloads
+from twin_actors.core.inputs import Channel
+from twin_actors.wire.elements import count_readings
+
+Event = tuple[str, Any]
+
+
+def events() -> st.SearchStrategy[list[Event]]:
+    """What may happen in a city, readings more often than accidents."""
+    arrival = st.tuples(st.just("input"), inputs())
+    to_actor = st.sampled_from(["send", "apply", "answer"])
+    accident = st.sampled_from(["lose_call", "lose_answers", "snapshot", "restart"])
+    return st.lists(
+        st.one_of(
+            arrival,
+            arrival,
+            st.tuples(st.sampled_from(["commit", "trim"]), st.none()),
+            st.tuples(to_actor, st.sampled_from(list(ACTORS))),
+            st.tuples(to_actor, st.sampled_from(list(ACTORS))),
+            st.tuples(accident, st.sampled_from(list(ACTORS))),
+            st.tuples(st.sampled_from(["refuse", "refuse_of"]), payloads()),
+        ),
+        max_size=40,
+    )
+
+
+def happen(city: SimulatedCity, event: Event) -> None:
+    what, about = event
+    if what == "input":
+        channel, place, payload = about
+        if channel == Channel.READING:
+            city.arrive(place, payload)
+        elif channel == Channel.COUPLING:
+            city.tell(place, channel, T0 + 5.0, **({"transfer_mw": 2.0} if place == 3 else {"arrivals_pmin": 30.0}))
+        else:
+            city.tell(place, channel, T0 + 10.0, gates_open=0.5)
+    elif what == "refuse_of":
+        city.refuse_of(2, about)
+    elif about is None:
+        getattr(city, what)()
+    else:
+        getattr(city, what)(about)
+
+
+def assert_balanced(city: SimulatedCity) -> None:
+    ledger = city.routing.ledger()
+    assert ledger.unexplained == 0, str(ledger)
+    assert ledger.received == city.came
+    assert ledger.shed == sum(city.routing.shed_by_entity)
+    assert min(ledger.to_dict().values()) >= 0
+
+
+@settings(UNHURRIED, max_examples=80)
+@given(events(), st.sampled_from([1, 3, 1000]))
+def test_the_ledger_balances_whatever_happens(course: list[Event], backlog: int) -> None:
+    city = SimulatedCity(backlog)
+    for event in course:
+        happen(city, event)
+        assert_balanced(city)
+    city.drain()
+    assert_balanced(city)
+    ledger = city.routing.ledger()
+    assert ledger.in_flight == 0
+    by_twins = [line.actor.outcomes() for line in city.lines.values()]
+    assert ledger.applied == sum(each.applied for each in by_twins)
+    assert len(city.refused) <= sum(each.dead_lettered for each in by_twins)
+    for name, line in city.lines.items():
+        assert_same(line.actor, city.straight(name))
+
+
+ALL_EVENTS = ("arrive",) * 12 + ("commit", "send", "apply", "answer") * 3 + (
+    "tell", "trim", "snapshot", "lose_call", "lose_answers", "restart",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_long_life_ends_with_the_same_twins(seed: int) -> None:
+    chance = random.Random(seed)
+    city = SimulatedCity(backlog=chance.choice([2, 8, 1000]))
+    moment_s = T0
+    for number in range(400):
+        what, name = chance.choice(ALL_EVENTS), chance.choice(list(ACTORS))
+        if what == "arrive":
+            moment_s += 1.0
+            at_s = moment_s - chance.choice([0.0, 0.0, 0.0, 30.0])
+            values = {"flow_pph": 500.0 + number, "load_mw": 20.0 + number / 100, "in_persons": number}
+            city.arrive(chance.randrange(len(ENTITIES)), says(at_s, seq=chance.randrange(number + 1), **values))
+        elif what == "tell":
+            city.tell(4, Channel.COMMAND, moment_s, gates_open=chance.random())
+        elif what in ("commit", "trim"):
+            getattr(city, what)()
+        else:
+            getattr(city, what)(name)
+        assert_balanced(city)
+    city.drain()
+    assert_balanced(city)
+    assert city.routing.ledger().applied > 20
+    for name, line in city.lines.items():
+        assert_same(line.actor, city.straight(name))
+
+
+@settings(UNHURRIED, max_examples=30)
+@given(events())
+def test_a_reading_that_goes_missing_anywhere_unbalances_the_ledger(course: list[Event]) -> None:
+    city = SimulatedCity()
+    for event in course:
+        happen(city, event)
+    buffers: list[Any] = [city.routing._fresh]
+    buffers += [buffer for line in city.lines.values() for buffer in (line.share.waiting, line.share.under_way)]
+    for buffer in buffers:
+        for position in range(len(buffer)):
+            if buffer[position].channel != Channel.READING:
+                continue
+            taken = buffer[position]
+            del buffer[position]
+            ledger = city.routing.ledger()
+            assert ledger.unexplained == count_readings(taken.payload)
+            assert not ledger.balanced
+            buffer.insert(position, taken)
+    assert_balanced(city)
+
+
+def filled() -> SimulatedCity:
+    """Readings in every buffer: six under way, four waiting, two not committed."""
+    city = SimulatedCity()
+    for number in range(12):
+        city.arrive(number % 3, says(T0 + number, flow_pph=100.0 + number))
+        if number == 5:
+            city.commit()
+            city.send("counters")
+        if number == 9:
+            city.commit()
+    return city
+
+
+@pytest.mark.parametrize(
+    ("buffer", "count"),
+    [
+        (lambda city: city.routing._fresh, 2),
+        (lambda city: city.lines["counters"].share.waiting, 4),
+        (lambda city: city.lines["counters"].share.under_way, 6),
+    ],
+    ids=["fresh", "waiting", "under way"],
+)
+def test_each_buffer_counts(buffer: Callable[[SimulatedCity], deque[Any]], count: int) -> None:
+    city = filled()
+    assert len(buffer(city)) == count
+    for _ in range(count):
+        buffer(city).pop()
+    ledger = city.routing.ledger()
+    assert (ledger.received, ledger.in_flight, ledger.unexplained) == (12, 12 - count, count)
+
+
+def test_a_fate_that_is_counted_twice_unbalances_the_ledger() -> None:
+    city = filled()
+    city.apply("counters")
+    share = city.lines["counters"].share
+    share.outcomes = city.lines["counters"].actor.outcomes()  # known to be applied, and still under way
+    assert city.routing.ledger().unexplained == -6
+
+
+def test_the_quiet_course_of_things() -> None:
+    city = filled()
+    city.drain()
+    assert city.routing.ledger().to_dict() == {
+        "received": 12,
+        "applied": 12,
+        "duplicate": 0,
+        "late": 0,
+        "dead_lettered": 0,
+        "shed": 0,
+        "in_flight": 0,
+        "unexplained": 0,
+        "balanced": True,
+    }
+    assert city.lines["counters"].share.resent == 0
+
+
+def test_a_restart_without_a_snapshot_begins_at_the_beginning_of_the_log() -> None:
+    city = filled()
+    city.drain()
+    city.restart("counters")
+    ledger = city.routing.ledger()
+    assert (ledger.applied, ledger.in_flight, ledger.unexplained) == (0, 12, 0)
+    assert city.lines["counters"].share.resent == 12
+    city.drain()
+    assert_same(city.lines["counters"].actor, city.straight("counters"))
+
+
+def test_shedding_gives_up_the_oldest_readings_and_a_restart_does_not_bring_them_back() -> None:
+    city = SimulatedCity(backlog=4)
+    for number in range(10):
+        city.arrive(0, says(T0 + number, flow_pph=100.0 + number))
+    city.commit()
+    assert city.routing.ledger().shed == 6
+    assert city.routing.shed_by_entity[ENTITIES.index("footfall/gate-1")] == 6
+    assert [each.offset for each in city.lines["counters"].share.waiting] == [6, 7, 8, 9]
+    city.drain()
+    city.restart("counters")
+    assert_balanced(city)
+    city.drain()
+    ledger = city.routing.ledger()
+    assert (ledger.applied, ledger.shed, ledger.unexplained) == (4, 6, 0)
+
+
+def test_lost_answers_are_not_applied_twice() -> None:
+    city = filled()
+    city.lose_answers("counters")
+    assert city.lines["counters"].share.resent == 0  # all six had been applied
+    assert city.routing.ledger().applied == 6
+    city.drain()
+    assert_same(city.lines["counters"].actor, city.straight("counters"))
+
+
+def test_a_lost_call_is_sent_again() -> None:
+    city = filled()
+    city.send("counters")
+    city.lose_call("counters")  # the first of two batches; the second is refused by the actor
+    assert city.lines["counters"].actor.outcomes().applied == 0
+    assert city.lines["counters"].share.resent == 10
+    city.drain()
+    assert_same(city.lines["counters"].actor, city.straight("counters"))
