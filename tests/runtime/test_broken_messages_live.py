@@ -35,7 +35,11 @@ entities:
   - {kind: intersection, name: x}
 """
 # A junction has eight movements, the kind that the messages were written for has four arms.
-ARITY = {"[null, null, null, null]": json.dumps([None] * 8), "length 4": "length 8"}
+ARITY = {
+    "[null, null, null, null]": json.dumps([None] * 8),
+    '{"n": 1,': '{"nt": 1,',
+    "length 4": "length 8",
+}
 # The router's own limit (262,144 bytes) speaks before the decoder's.
 OTHER_WORDS = {"too many bytes": ["bytes", "Split"]}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -73,6 +74,8 @@ class _Stop:
             signal.signal(number, self._note)
 
     def _note(self, number: int, frame: Any) -> None:
+        if not self.event.is_set():
+            os.write(2, b"ending the city\n")  # at once: the step under way may take seconds to its end
         self.event.set()
 
 

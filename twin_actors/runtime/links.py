@@ -12,10 +12,10 @@ from typing import Any
 import ray
 from ray.exceptions import GetTimeoutError, RayError
 
-from twin_actors.runtime.holder import Outcomes, Refused, Reply
+from twin_actors.runtime.holder import NOTHING_APPLIED, Outcomes, Refused, Reply
 from twin_actors.runtime.packing import Delivery
 from twin_actors.runtime.routing import Routing, Share
-from twin_actors.store.base import Store
+from twin_actors.store.base import LogTrimmed, Store
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +52,7 @@ class Link:
     retry_s: float = RETRY_S[0]
     failures: int = 0
     last_error: str = ""
+    fates_before: Any = None  # what an earlier router's readings became, by entity
 
 
 class Links:
@@ -187,7 +188,16 @@ class Links:
             link.question = (link.handle.restore.remote(saved[1], saved[2]), now)
             return
         outcomes: Outcomes = hello.outcomes
-        self._routing.rewind(share, outcomes)
+        if share.before is None:
+            # a router that starts anew counts from here; calls run in order, so this answer precedes all batches
+            share.before = outcomes
+            if outcomes.offset > NOTHING_APPLIED:
+                link.fates_before = link.handle.fates_by_entity.remote()
+        try:
+            self._routing.rewind(share, outcomes)
+        except LogTrimmed as error:
+            self._lose(link, now, f"cannot be brought back: {error}")
+            return
         link.incarnation = hello.incarnation
         link.standing = Standing.UP
         link.retry_s = RETRY_S[0]

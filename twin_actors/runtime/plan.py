@@ -18,6 +18,7 @@ from twin_actors.runtime.holder import Holder
 from twin_actors.runtime.placement import ActorPlan
 from twin_actors.scenario.catalogue import Catalogue, load_catalogue
 from twin_actors.scenario.model import Entity, Scenario
+from twin_actors.scenario.model import FieldMap as ScenarioFieldMap
 from twin_actors.wire.decode import FieldMap, ReadingDecoder
 
 SCENARIO_FILE = "scenario.json"
@@ -102,11 +103,15 @@ def decoders_of(kind: Kind, scenario: Scenario) -> Mapping[int, ReadingDecoder]:
     decoders = {-1: ReadingDecoder(kind.reading)}
     for number, fleet in enumerate(scenario.fleets, start=1):
         if fleet.kind == kind.name:
-            fields = {
-                each.source: FieldMap(field=each.field, factor=each.factor, offset=each.offset) for each in fleet.fields
-            }
+            fields = {each.source: _field_map(each) for each in fleet.fields}
             decoders[number] = ReadingDecoder(kind.reading, fields or None)
     return decoders
+
+
+def _field_map(said: ScenarioFieldMap) -> FieldMap:
+    """A scenario names a row, ``queue_veh[nl]``; the decoder takes field and component apart."""
+    name, _, component = said.field.partition("[")
+    return FieldMap(field=name, factor=said.factor, offset=said.offset, component=component.removesuffix("]") or None)
 
 
 def holder_of(

@@ -211,6 +211,10 @@ class Router:
         if parsed is not None and parsed[1] == ACKNOWLEDGEMENT:
             self._acknowledged(topic, parsed[0], payload)
             return
+        if len(payload) > self._scenario.limits.payload_bytes:
+            self._routing.refuse(payload)
+            self._dead(topic, Reason.TOO_LARGE, f"{len(payload):,} bytes", payload)
+            return
         fleet = self._fleets.match(topic)
         entity = fleet.entity if fleet else parsed[0] if parsed else None
         if entity is None:
@@ -226,8 +230,18 @@ class Router:
                 self.first_reading_s = time.time()
             self._routing.arrive(*self._routes[topic], payload, self._clock.now_s())
 
+    def _city_now_s(self) -> float:
+        """The time that commands and couplings live by: in mode ``events`` the newest that devices have told."""
+        if self._clock.mode != "events":
+            return self._clock.now_s()
+        latest_s = self._latest_s()
+        return latest_s if latest_s > float("-inf") else 0.0
+
+    def _latest_s(self) -> float:
+        return max((share.latest_s for share in self._routing.shares.values()), default=float("-inf"))
+
     def _acknowledged(self, topic: str, entity: str, payload: bytes) -> None:
-        now_s = self._clock.now_s()
+        now_s = self._city_now_s()
         try:
             answer = messages.decode_acknowledgement(payload)
         except messages.BadMessage as bad:
@@ -305,7 +319,7 @@ class Router:
         couplings: Sequence[tuple[str, float, Mapping[str, Value]]],
         news: Sequence[tuple[str, bytes]],
     ) -> Exchange:
-        now_s = self._clock.now_s()
+        now_s = self._city_now_s()
         unsent = [command.id for command in commands if not self._send_command(command, now_s)]
         for entity, at_s, values in couplings:
             self._routing.tell(self._number[entity], Channel.COUPLING, at_s, values, now_s)
@@ -319,7 +333,7 @@ class Router:
             del self._expired[next(iter(self._expired))]
         answers = list(self._answers)
         self._answers.clear()
-        return Exchange(answers, unsent, max((s.latest_s for s in self._routing.shares.values()), default=-1.0))
+        return Exchange(answers, unsent, self._latest_s())
 
     def _send_command(self, command: Outgoing, now_s: float) -> bool:
         if len(self._open) >= MOST_OPEN_COMMANDS:
@@ -350,6 +364,10 @@ class Router:
         received, dead, shed, nobody, waiting = snapshot
         answers = dict(zip(asked, ray.get(list(asked.values()), timeout=REQUEST_DEADLINE_S), strict=True))
         fates = {entity: fate for _, by_entity in answers.values() for entity, fate in by_entity.items()}
+        earlier = [link.fates_before for link in self._links.links.values() if link.fates_before is not None]
+        for _, by_entity in ray.get(earlier, timeout=REQUEST_DEADLINE_S):
+            for entity, fate in by_entity.items():
+                fates[entity] = tuple(now - then for now, then in zip(fates[entity], fate, strict=True))
         reached = {name: offset for name, (offset, _) in answers.items()}
         in_flight: dict[int, int] = {}
         for share, offset, number, readings in waiting:
@@ -428,7 +446,7 @@ class Router:
 
     def latest_s(self) -> float:
         """The newest device time that any twin has seen."""
-        return self._ask(lambda: max((s.latest_s for s in self._routing.shares.values()), default=float("-inf")))
+        return self._ask(self._latest_s)
 
     def stop(self) -> None:
         """Say goodbye to the broker and end the thread."""

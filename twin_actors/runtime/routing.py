@@ -18,6 +18,7 @@ from twin_actors.wire.elements import count_readings
 READING = int(Channel.READING)
 LARGEST_COUNT = 2000
 """Inputs per batch: a bound on how long one call keeps a twin actor busy."""
+NOTHING_COUNTED = Outcomes(NOTHING_APPLIED, 0, 0, 0, 0, 0, 0)
 
 
 @dataclass(slots=True)
@@ -29,7 +30,8 @@ class Share:
     waiting: deque[Delivery] = field(default_factory=deque)
     under_way: deque[Delivery] = field(default_factory=deque)
     sent: int = NOTHING_APPLIED  # offset of the last input sent
-    outcomes: Outcomes = field(default_factory=lambda: Outcomes(NOTHING_APPLIED, 0, 0, 0, 0, 0, 0))
+    outcomes: Outcomes = field(default_factory=lambda: NOTHING_COUNTED)
+    before: Outcomes | None = None  # what the actor had counted for an earlier router, when it was first met
     received: int = 0
     shed: int = 0
     oldest_s: float = 0.0  # when the first waiting input arrived, on the router's own clock
@@ -195,6 +197,7 @@ class Routing:
         share.outcomes = outcomes
 
     def _from_log(self, share: Share, first: int) -> Iterator[Delivery]:
+        first = max(first, self._log.began)
         stop = share.waiting[0].offset if share.waiting else self._log.next_offset
         while first < stop:
             entries = self._log.read(first, min(10_000, stop - first))
@@ -207,16 +210,18 @@ class Routing:
     # -- accounts ----------------------------------------------------------------------------------------------
 
     def ledger(self) -> Ledger:
-        """The city's ledger now. In flight is counted from the buffers, reading by reading."""
+        """The ledger since this router began. In flight is counted from the buffers, reading by reading."""
         shares = self.shares.values()
+
+        def counted(name: str) -> int:
+            return sum(getattr(s.outcomes, name) - getattr(s.before or NOTHING_COUNTED, name) for s in shares)
+
         return Ledger(
             received=sum(self.received_by_entity) + self.received_by_nobody,
-            applied=sum(share.outcomes.applied for share in shares),
-            duplicate=sum(share.outcomes.duplicate for share in shares),
-            late=sum(share.outcomes.late for share in shares),
-            dead_lettered=sum(share.outcomes.dead_lettered for share in shares)
-            + self.dead_by_nobody
-            + sum(self.dead_by_entity),
+            applied=counted("applied"),
+            duplicate=counted("duplicate"),
+            late=counted("late"),
+            dead_lettered=counted("dead_lettered") + self.dead_by_nobody + sum(self.dead_by_entity),
             shed=sum(share.shed for share in shares),
             in_flight=sum(readings for *_, readings in self.on_their_way()),
         )

@@ -37,7 +37,7 @@ class LogTrimmed(Exception):
 
 
 class Log(Protocol):
-    """An append-only record of inputs; offsets count from 0 and never repeat."""
+    """An append-only record of inputs; offsets rise by one an entry and never repeat, also over restarts."""
 
     def append(self, epoch: int, entries: Sequence[Entry]) -> int:
         """Commit entries as one group and return the offset of the first. Raises StaleEpoch."""
@@ -47,6 +47,10 @@ class Log(Protocol):
 
     def trim(self, before: int) -> None:
         """Forget what lies before an offset (all of it is in snapshots)."""
+
+    @property
+    def began(self) -> int:
+        """The offset of the first entry there ever was, or will be."""
 
     @property
     def next_offset(self) -> int: ...

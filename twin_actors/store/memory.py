@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -17,9 +18,11 @@ MOST_RECORDS = 10_000
 class MemoryLog:
     """Entries of one router share, held until they are trimmed behind the snapshots."""
 
-    def __init__(self) -> None:
+    def __init__(self, first: int | None = None) -> None:
         self._entries: list[Entry] = []
-        self._first = 0
+        # A log that dies with its process must not repeat the offsets of the one before it, which twins remember:
+        # microseconds since the epoch are ahead of any count of inputs that an earlier life can have reached.
+        self.began = self._first = time.time_ns() // 1000 if first is None else first
         self._epoch = 0
         self._bytes = 0
 
@@ -60,7 +63,8 @@ def _size(entry: Entry) -> int:
 class MemoryStore:
     """See Store. Nothing survives the process: no durability is claimed."""
 
-    def __init__(self) -> None:
+    def __init__(self, first_offset: int | None = None) -> None:
+        self._first_offset = first_offset
         self._logs: dict[str, MemoryLog] = {}
         self._epochs: dict[str, int] = {}
         self._snapshots: dict[str, tuple[int, int, bytes]] = {}
@@ -68,7 +72,7 @@ class MemoryStore:
         self._records: dict[str, deque[Mapping[str, Any]]] = {}
 
     def log(self, share: str) -> MemoryLog:
-        return self._logs.setdefault(share, MemoryLog())
+        return self._logs.setdefault(share, MemoryLog(self._first_offset))
 
     def next_epoch(self, name: str) -> int:
         self._epochs[name] = self._epochs.get(name, 0) + 1

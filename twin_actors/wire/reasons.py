@@ -91,7 +91,7 @@ _TEXTS: dict[Reason, tuple[str, str]] = {
     ),
     Reason.UNKNOWN_TOPIC: (
         "The topic has no place in the city",
-        "Publish to {root}/{kind}/{name}/telemetry, or map the topic under 'topics' in the scenario",
+        "Publish to {root}/{kind}/{name}/telemetry, or map the topic under 'fleets' in the scenario",
     ),
     Reason.UNKNOWN_COMMAND: (
         "The acknowledgement names no command that is waiting",

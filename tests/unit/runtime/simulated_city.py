@@ -38,7 +38,7 @@ class SimulatedCity:
     """Routing and Holders; each method is one thing that can happen. ``log`` is all that was ever committed."""
 
     def __init__(self, backlog: int = 1000) -> None:
-        self.store = MemoryStore()
+        self.store = MemoryStore(first_offset=0)
         self.lines: dict[str, Line] = {}
         placed: list[Placed] = []
         for name, entities in ACTORS.items():

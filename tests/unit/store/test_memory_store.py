@@ -28,7 +28,7 @@ def test_engines_are_found_by_url() -> None:
 
 
 def test_what_is_appended_is_read_at_its_offset() -> None:
-    log = MemoryStore().log("router")
+    log = MemoryStore(first_offset=0).log("router")
     assert log.next_offset == 0
     assert log.append(1, [entry(0), entry(1)]) == 0
     assert log.append(1, []) == 2
@@ -40,14 +40,14 @@ def test_what_is_appended_is_read_at_its_offset() -> None:
 
 
 def test_a_share_always_finds_its_own_log() -> None:
-    store = MemoryStore()
+    store = MemoryStore(first_offset=0)
     store.log("a").append(1, [entry(0)])
     assert store.log("a").next_offset == 1
     assert store.log("b").next_offset == 0
 
 
 def test_offsets_do_not_start_again_after_a_trim() -> None:
-    log = MemoryStore().log("router")
+    log = MemoryStore(first_offset=0).log("router")
     log.append(1, [entry(number) for number in range(5)])
     log.trim(3)
     assert log.read(3, 10) == [(3, entry(3)), (4, entry(4))]
@@ -63,7 +63,7 @@ def test_offsets_do_not_start_again_after_a_trim() -> None:
 @settings(deadline=None, max_examples=50, database=None)
 @given(st.lists(st.one_of(st.integers(0, 4).map(lambda n: ("append", n)), st.integers(0, 30).map(lambda n: ("trim", n)))))
 def test_a_log_is_the_end_of_everything_that_was_appended(steps: list[tuple[str, int]]) -> None:
-    log = MemoryStore().log("router")
+    log = MemoryStore(first_offset=0).log("router")
     everything: list[Entry] = []
     first = 0
     for what, number in steps:
@@ -81,7 +81,7 @@ def test_a_log_is_the_end_of_everything_that_was_appended(steps: list[tuple[str,
 
 
 def test_a_writer_of_an_older_epoch_is_refused() -> None:
-    log = MemoryStore().log("router")
+    log = MemoryStore(first_offset=0).log("router")
     log.append(1, [entry(0)])
     log.append(2, [entry(1)])
     with pytest.raises(StaleEpoch, match="epoch 2, refused epoch 1"):
@@ -94,12 +94,12 @@ def test_a_writer_of_an_older_epoch_is_refused() -> None:
 
 
 def test_epochs_only_rise() -> None:
-    store = MemoryStore()
+    store = MemoryStore(first_offset=0)
     assert [store.next_epoch("a"), store.next_epoch("a"), store.next_epoch("b")] == [1, 2, 1]
 
 
 def test_the_newest_snapshot_is_kept() -> None:
-    store = MemoryStore()
+    store = MemoryStore(first_offset=0)
     assert store.load_snapshot("a") is None
     store.save_snapshot("a", 1, 10, b"ten")
     store.save_snapshot("a", 1, 20, b"twenty")
@@ -108,14 +108,14 @@ def test_the_newest_snapshot_is_kept() -> None:
 
 
 def test_an_older_snapshot_of_the_same_epoch_changes_nothing() -> None:
-    store = MemoryStore()
+    store = MemoryStore(first_offset=0)
     store.save_snapshot("a", 1, 20, b"twenty")
     store.save_snapshot("a", 1, 10, b"ten")  # arrives late; the log behind 20 may be gone
     assert store.load_snapshot("a") == (1, 20, b"twenty")
 
 
 def test_a_snapshot_of_an_older_epoch_is_refused() -> None:
-    store = MemoryStore()
+    store = MemoryStore(first_offset=0)
     store.save_snapshot("a", 2, 5, b"new")
     with pytest.raises(StaleEpoch, match="a: snapshot of epoch 1 refused, epoch 2 wrote last"):
         store.save_snapshot("a", 1, 50, b"old")
@@ -127,7 +127,7 @@ def test_a_snapshot_of_an_older_epoch_is_refused() -> None:
 
 
 def test_the_last_records_come_oldest_first() -> None:
-    store = MemoryStore()
+    store = MemoryStore(first_offset=0)
     store.record("decisions", [{"n": 1}, {"n": 2}])
     store.record("decisions", [{"n": 3}])
     assert store.records("decisions", 2) == [{"n": 2}, {"n": 3}]
@@ -136,7 +136,7 @@ def test_the_last_records_come_oldest_first() -> None:
 
 
 def test_the_last_dead_letters_come_oldest_first() -> None:
-    store = MemoryStore()
+    store = MemoryStore(first_offset=0)
     store.add_dead_letters([letter(1), letter(2)])
     store.add_dead_letters([letter(3)])
     assert store.dead_letters(2) == [letter(2), letter(3)]
@@ -144,7 +144,7 @@ def test_the_last_dead_letters_come_oldest_first() -> None:
 
 
 def test_records_and_dead_letters_are_bounded() -> None:
-    store = MemoryStore()
+    store = MemoryStore(first_offset=0)
     for start in range(0, MOST_RECORDS + 50, 50):
         store.record("decisions", [{"n": number} for number in range(start, start + 50)])
     store.add_dead_letters([letter(number) for number in range(MOST_RECORDS + 7)])
