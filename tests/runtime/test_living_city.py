@@ -185,3 +185,31 @@ def test_deleting_a_reading_in_a_twin_actor_unbalances_the_ledger(make_scenario,
         ledger = settled(city, 5)
         assert ledger.unexplained == 1
         assert not city.ledger(by="kind")["footfall"].balanced
+
+
+def test_a_killed_router_comes_back_and_counts_from_there(make_scenario, ray_session):
+    with living(make_scenario(PACKED.replace("small", "router-dies"))) as city, devices_of(city) as devices:
+        for number in range(10):
+            devices.say("footfall/a", {"flow_pph": 300 + number}, at_s=city.now_s() - 20 + number)
+        devices.flush()
+        settled(city, 10)
+        router = ray_session.get_actor("router", namespace="twin-actors-router-dies")
+        os.kill(ray_session.get(router.__ray_call__.remote(lambda self: os.getpid())), signal.SIGKILL)
+
+        def back():
+            try:
+                status = city.status()["router"]
+            except (LookupError, TimeoutError):
+                return False
+            return status["connected"] and all(a["standing"] == "up" for a in status["actors"].values())
+
+        eventually(back, within_s=60)
+        for number in range(5):
+            devices.say("footfall/b", {"flow_pph": 400 + number}, at_s=city.now_s() - 10 + number)
+        devices.flush()
+        ledger = settled(city, 5)
+        assert ledger.balanced, ledger
+        assert ledger.applied == 5
+        assert all(part.balanced for part in city.ledger(by="entity").values())
+        assert city["footfall/a"].reported.flow_pph == 309
+        assert city["footfall/b"].reported.flow_pph == 404
