@@ -27,8 +27,8 @@ from twin_actors.runtime.placement import LaunchRefused
 from twin_actors.scenario import CatalogueError, Problem, ScenarioError
 
 PROMISED = {
-    "city", "twins", "actors", "launch_s", "readings_received", "readings_applied", "dead_lettered", "duplicates", "late",
-    "shed", "in_flight", "alerts", "decisions", "allocations", "commands_sent", "commands_acknowledged",
+    "city", "twins", "actors", "launch_s", "readings_received", "readings_applied", "dead_lettered", "duplicates",
+    "late", "shed", "in_flight", "alerts", "decisions", "allocations", "commands_sent", "commands_acknowledged",
     "commands_expired", "emergencies", "ledger_balanced", "unexplained", "kinds",
 }  # fmt: skip
 

@@ -76,9 +76,7 @@ def test_a_file_that_is_not_there(run: Callable[..., Any]) -> None:
     assert "nowhere.yaml" in result.stderr
 
 
-def test_the_schema_is_one_and_takes_the_scenarios(
-    run: Callable[..., Any], tmp_path: Path, scenario_file: Path
-) -> None:
+def test_the_schema_takes_the_scenarios(run: Callable[..., Any], tmp_path: Path, scenario_file: Path) -> None:
     made = json.loads(run("schema").stdout)
     jsonschema.Draft202012Validator.check_schema(made)
     validator = jsonschema.Draft202012Validator(made)

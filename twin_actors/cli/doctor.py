@@ -281,14 +281,14 @@ def _leftovers(_: Scenario | None) -> Iterator[Finding]:
     from twin_actors.runtime import launching
     from twin_actors.runtime.processes import RECORD_FILE, home
 
+    if not home().is_dir():
+        return
     running = tuple(launching.cities())
     if running:
         yield Finding("cities", State.OK, f"running: {', '.join(running)}")
     for record in unended():
         says = f"{record.city} lost its Ray head without 'down'; its broker or devices may still run"
         yield Finding("cities", State.WARN, says, f"twin-actors down {record.city}")
-    if not home().is_dir():
-        return
     ended = [path for path in sorted(home().iterdir()) if path.is_dir() and not (path / RECORD_FILE).exists()]
     if ended:
         size = sum(file.stat().st_size for path in ended for file in path.rglob("*") if file.is_file())

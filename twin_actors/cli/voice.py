@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -64,7 +65,7 @@ def plain(value: Any) -> Any:
     if value is None or (isinstance(value, bool | int | str) and not isinstance(value, Enum)):
         return value
     if isinstance(value, float):
-        return value if value - value == 0.0 else None
+        return float(value) if math.isfinite(value) else None
     if isinstance(value, Enum):
         return plain(value.value)
     if isinstance(value, Mapping):

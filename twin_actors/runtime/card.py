@@ -20,7 +20,7 @@ class TwinCard:
     def __init__(self, kind: Kind, entity: Entity, shown: Shown, column: int, reported: dict[str, Any]) -> None:
         self.kind, self.entity, self.id = kind, entity, entity.id
         self.at_s = shown.now_s
-        self.age_s = float(shown.age_s[column])
+        self.age_s = max(float(shown.age_s[column]), 0.0)  # devices may be a moment ahead of us
         self.revision = int(shown.revision[column])
         self.estimated = Values(kind.state.layout, shown.x[:, column])
         self.sd = Values(kind.state.layout, shown.sd[:, column])

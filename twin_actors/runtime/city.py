@@ -154,7 +154,10 @@ class City:
         return self.scenario.kinds_used()
 
     def frame(self, kind: str) -> pd.DataFrame:
-        """One row a twin of a kind, as of the last tick; units by column in ``df.attrs["units"]``."""
+        """One row a twin of a kind, as of the last tick; units by column in ``df.attrs["units"]``.
+
+        ``…_sd`` is the standard deviation of an estimate, ``…_desired`` what was asked for, ``alert_…`` whether raised.
+        """
         import pandas as pd
 
         if kind not in self.kinds():
@@ -182,7 +185,7 @@ class City:
             if shown.name in columns["indicators"]:
                 data[shown.name] = columns["indicators"][shown.name]
                 units[shown.name] = shown.unit
-        data.update(columns["alerts"])
+        data.update({f"alert_{name}": active for name, active in columns["alerts"].items()})
         data["age_s"], units["age_s"] = columns["age_s"], "s"
         data["lat_deg"], data["lon_deg"] = columns["lat_deg"], columns["lon_deg"]
         frame = pd.DataFrame(data, index=pd.Index(columns["ids"], name="entity"))

@@ -16,6 +16,7 @@ from twin_actors.runtime.placement import LaunchRefused, check_memory, free_memo
 from twin_actors.runtime.plan import CityPlan, Plan, Reach
 from twin_actors.runtime.processes import (
     Record,
+    Running,
     end_tree,
     home,
     remove_ray_folder,
@@ -45,8 +46,9 @@ def running(city: str) -> Record | None:
     record = Record.load(folder_of(city))
     if record is None:
         return None
-    if record.head is not None and record.head.process() is None:
-        return None
+    for needed in (record.head, record.owner):
+        if needed is not None and needed.process() is None:
+            return None
     return record
 
 
@@ -85,6 +87,7 @@ def launch(
         namespace=f"twin-actors-{scenario.city}",
         token="",
         launched_at_s=time.time(),
+        owner=Running.of(os.getpid()) if address == "local" else None,
     )
     try:
         _start(record, scenario, plans, folder, address, tell, deadline_s)
@@ -278,7 +281,7 @@ def _end_actors(record: Record) -> None:
 
 def cities() -> Mapping[str, Record]:
     """Every city that runs on this machine, by name."""
-    if not home().exists():
+    if not home().is_dir():
         return {}
     found = {path.name: running(path.name) for path in sorted(home().iterdir()) if path.is_dir()}
     return {name: record for name, record in found.items() if record is not None}

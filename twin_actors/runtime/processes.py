@@ -53,6 +53,7 @@ class Record(msgspec.Struct, kw_only=True):
     token: str
     launched_at_s: float
     head: Running | None = None
+    owner: Running | None = None  # the process that holds Ray inside itself (address "local")
     ray_folder: str = ""
     broker: dict[str, Any] | None = None
     devices: Running | None = None
@@ -104,6 +105,7 @@ def start_head(
         "RAY_worker_niceness": "0",  # workers at nice 15 would stand behind the broker
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": token,
+        "RAY_worker_maximum_startup_concurrency": "16",  # twin actors come by the dozen, and mostly wait for disk
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_DISABLE_IMPORT_WARNING": "1",
         "OMP_NUM_THREADS": "1",
@@ -122,16 +124,24 @@ def start_head(
             command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment,
             start_new_session=True,
         )  # fmt: skip
-    deadline = time.monotonic() + 60
+    head = Running.of(process.pid)
+    try:
+        _wait_for_head(process, log_path)
+    except BaseException:  # also a Ctrl-C: what was started must not stay behind
+        end_tree(head, deadline_s=1.0)
+        remove_ray_folder(ray_folder)
+        raise
+    return head, f"127.0.0.1:{gcs}", ray_folder
+
+
+def _wait_for_head(process: subprocess.Popen[bytes], log_path: Path, deadline_s: float = 60.0) -> None:
+    deadline = time.monotonic() + deadline_s
     while b"Ray runtime started" not in log_path.read_bytes():
         if process.poll() is not None or time.monotonic() > deadline:
-            if process.poll() is None:
-                end_tree(Running.of(process.pid))
             raise RuntimeError(
                 f"the Ray head did not start; the end of {log_path}:\n{log_path.read_text(errors='replace')[-2000:]}"
             )
         time.sleep(0.05)  # a log file cannot be waited on; the loop has a deadline
-    return Running.of(process.pid), f"127.0.0.1:{gcs}", ray_folder
 
 
 def start_devices(folder: Path) -> Running:

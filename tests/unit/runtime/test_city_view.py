@@ -52,12 +52,11 @@ PARTS = (
 
 @pytest.mark.parametrize(
     "placement",
-    ["{entities_per_actor: 1}", "{entities_per_actor: 2}", "{entities_per_actor: 3, kinds: {substation: 1}}", "auto"],
+    ["{entities_per_actor: 1}", "{entities_per_actor: 2}", "{entities_per_actor: 3, kinds: {substation: 1}}"],
 )
 def test_many_actors_look_like_one(placement: str) -> None:
-    placed = "{entities_per_actor: auto}" if placement == "auto" else placement
     one = lively(QUARTER + "placement: {entities_per_actor: 100}\n")
-    many = lively(QUARTER + f"placement: {placed}\n")
+    many = lively(QUARTER + f"placement: {placement}\n")
     assert len(one.plans) == 1 < len(many.plans)
     expected, seen = one.look(NOW_S), many.look(NOW_S)
     assert seen.kinds.keys() == expected.kinds.keys() == {"footfall", "substation", "venue", "intersection"}

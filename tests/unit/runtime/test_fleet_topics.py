@@ -12,9 +12,9 @@ from twin_actors.scenario.model import Fleet
 
 FLEETS = TOWN + """
 fleets:
-  - {topic: sensors/+/count, kind: footfall, name: "gate-{1}", fields: {n: flow_pph}}
+  - {topic: sensors/+/count, kind: footfall, name: "gate-{1}", fields: {pm: flow_pph}}
   - {topic: site/+/dev/+/up, kind: substation, name: "{2}-{1}", fields: {p: load_mw}}
-  - {topic: eui/+, kind: footfall, name: "{1}", names: {70B3D5: gate-1, 70B3D6: gate-2}, fields: {n: flow_pph}}
+  - {topic: eui/+, kind: footfall, name: "{1}", names: {70B3D5: gate-1, 70B3D6: gate-2}, fields: {pm: flow_pph}}
   - {topic: arena/doors, kind: venue, name: arena, fields: {i: in_persons}}
   - {topic: "meters/+/#", kind: substation, name: "{1}", fields: {p: load_mw}}
 """

@@ -1,0 +1,108 @@
+"""A city behind an outside broker that asks for TLS and a password."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.wire.conftest import certificates  # noqa: F401  # the fixture
+from twin_actors.runtime import launching
+from twin_actors.runtime.city import City
+from twin_actors.runtime.placement import LaunchRefused
+from twin_actors.scenario import Scenario
+from twin_actors.testing.live import devices_of, living, settled
+from twin_actors.wire.broker import EmbeddedBroker, TlsFiles, find_mosquitto
+from twin_actors.wire.client import BrokerAddress, MqttClient
+
+pytestmark = [
+    pytest.mark.usefixtures("ray_session"),
+    pytest.mark.skipif(find_mosquitto() is None, reason="Mosquitto is not installed"),
+    pytest.mark.timeout(120),
+]
+
+PASSWORD, VARIABLE = "grün & geheim", "TWIN_ACTORS_TEST_PASSWORD"
+CITY = """
+city: {city}
+broker: {{url: "mqtts://127.0.0.1:{port}", username: city, password_env: {variable}, ca_file: "{ca_file}"}}
+placement: {{entities_per_actor: 10}}
+entities:
+  - {{kind: footfall, name: gate}}
+"""
+
+
+@pytest.fixture
+def guarded(tmp_path: Path, certificates: TlsFiles) -> Iterator[EmbeddedBroker]:  # noqa: F811
+    """Somebody's Mosquitto: TLS, and nobody without a password."""
+    with EmbeddedBroker(tmp_path / "outside", "mosquitto", users={"city": PASSWORD}, tls=certificates) as broker:
+        yield broker
+
+
+@pytest.fixture
+def scenario_for(
+    make_scenario: Callable[[str], Scenario], guarded: EmbeddedBroker, certificates: TlsFiles  # noqa: F811
+) -> Callable[[str], Scenario]:
+    def make(city: str) -> Scenario:
+        text = CITY.format(city=city, port=guarded.port, variable=VARIABLE, ca_file=certificates.ca_file)
+        return make_scenario(text)
+
+    return make
+
+
+def works(city: City) -> None:
+    with devices_of(city) as devices:
+        devices.say("footfall/gate", {"flow_pph": 4321})
+        devices.flush()
+    ledger = settled(city, 1)
+    assert ledger.applied == 1
+    assert ledger.balanced
+    assert city["footfall/gate"].reported.flow_pph == 4321
+
+
+def test_a_city_speaks_tls_and_gives_its_password(
+    scenario_for: Callable[[str], Scenario], guarded: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, PASSWORD)
+    with living(scenario_for("guarded")) as city:
+        works(city)
+        nobody = MqttClient(BrokerAddress(host="127.0.0.1", port=guarded.port, tls=True, ca_file=guarded.address.ca_file))
+        try:
+            nobody.step(1.0)
+            assert not nobody.ready
+        finally:
+            nobody.close()
+        folder = launching.folder_of("guarded")
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        for path in folder.iterdir():
+            if path.is_file() and PASSWORD.encode() in path.read_bytes():
+                assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+    assert guarded.running, "an outside broker is not ours to end"
+
+
+def test_a_wrong_password_ends_the_launch_with_what_to_do(
+    scenario_for: Callable[[str], Scenario],
+    guarded: EmbeddedBroker,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(VARIABLE, "guessed")
+    scenario = scenario_for("locked-out")
+    words = f"mqtts://127.0.0.1:{guarded.port}: user name or password is wrong. Correct username and password"
+    with pytest.raises((LaunchRefused, TimeoutError), match=words) as refused:
+        City.launch(scenario, address="local")
+    assert "guessed" not in str(refused.value)
+    assert launching.running("locked-out") is None
+    assert guarded.running
+    monkeypatch.setenv(VARIABLE, PASSWORD)
+    with living(scenario) as city:  # nothing of the failed launch stands in the way
+        works(city)
+
+
+def test_a_password_that_is_not_set_is_named(
+    scenario_for: Callable[[str], Scenario], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    with pytest.raises(LookupError, match=f"{VARIABLE}' is not set; export it before starting the city"):
+        City.launch(scenario_for("unsaid"), address="local")
+    assert launching.running("unsaid") is None
