@@ -1,4 +1,4 @@
-"""Broken telemetry through a real broker to a living city: every message ends among the dead letters, and nothing else."""
+"""Broken telemetry through a real broker to a living city: all of it ends among the dead letters, and no more."""
 
 from __future__ import annotations
 
@@ -164,9 +164,7 @@ def test_readings_of_an_unknown_kind(city: City, devices: Publisher, letters: Le
 
 
 @pytest.mark.parametrize("channel", ["substation/a/telemetri", "hello", "substation/a/telemetry/extra"])
-def test_topics_without_a_place_under_the_root(
-    channel: str, city: City, devices: Publisher, letters: Letters
-) -> None:
+def test_topics_without_a_place_under_the_root(channel: str, city: City, devices: Publisher, letters: Letters) -> None:
     sent = [(f"{city.scenario.root}/{channel}", b'{"load_mw": 1}', "unknown_topic")]
     expect(city, devices, letters, sent)
 

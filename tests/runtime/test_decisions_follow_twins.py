@@ -134,8 +134,10 @@ def test_a_venue_that_empties_sends_cars_and_a_silent_one_does_not(street: Calla
 
     evening.until(lambda: city["intersection/quay"].couplings.event_vph > 0, arena, "cars at the quay")
     latest = evening.until(
-        lambda: abs(city["intersection/quay"].couplings.event_vph - SHARE * CARS_VPH) < 0.15 * SHARE * CARS_VPH
-        and city["intersection/quay"],
+        lambda: (
+            abs(city["intersection/quay"].couplings.event_vph - SHARE * CARS_VPH) < 0.15 * SHARE * CARS_VPH
+            and city["intersection/quay"]
+        ),
         arena,
         f"about {SHARE * CARS_VPH:.0f} veh/h at the quay, now {city['intersection/quay'].couplings}",
     )

@@ -249,9 +249,7 @@ def test_a_day_holds_what_its_file_holds(name: str, scenario_of: Any) -> None:
         assert msgspec.json.decode(payload)["ts"] == round(recording.at_s[0] * 1e3)
 
 
-@pytest.mark.parametrize(
-    "broker", [pytest.param("mosquitto", marks=MOSQUITTO), "amqtt"], ids=["mosquitto", "amqtt"]
-)
+@pytest.mark.parametrize("broker", [pytest.param("mosquitto", marks=MOSQUITTO), "amqtt"], ids=["mosquitto", "amqtt"])
 def test_all_four_sets_in_one_city_packed(broker: str, scenario_of: Any) -> None:
     replayed_through(scenario_of(SETS, broker=broker, per_actor="auto", city=f"replays-{broker}"))
 

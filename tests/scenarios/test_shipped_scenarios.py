@@ -18,7 +18,16 @@ SCENARIOS = sorted((ROOT / "scenarios").glob("*.yaml"))
 def up(name: str, seconds: int, home: Path, deadline_s: float) -> dict:
     """The account of one run. Its exit code is 0 only when the ledger balances."""
     done = subprocess.run(
-        [sys.executable, "-m", "twin_actors.cli", "up", str(ROOT / "scenarios" / name), "--for", f"{seconds}s", "--json"],
+        [
+            sys.executable,
+            "-m",
+            "twin_actors.cli",
+            "up",
+            str(ROOT / "scenarios" / name),
+            "--for",
+            f"{seconds}s",
+            "--json",
+        ],
         capture_output=True,
         text=True,
         timeout=deadline_s,

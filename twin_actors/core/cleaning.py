@@ -163,9 +163,10 @@ class Cleaned:
     @property
     def verdict(self) -> NDArray[np.uint8]:
         """What was said of each value of this reading, as a Quality (UNSAID where nothing was said)."""
-        judged = self.accepted | self.refused
-        verdicts = [self.quality, np.uint8(Quality.LATE), np.uint8(Quality.DUPLICATE)]
-        return np.select([judged, self.late, self.duplicate], verdicts, np.uint8(Quality.UNSAID)).astype(np.uint8)
+        verdict = np.where(self.accepted | self.refused, self.quality, np.uint8(Quality.UNSAID))
+        verdict[self.late] = Quality.LATE
+        verdict[self.duplicate] = Quality.DUPLICATE
+        return verdict
 
 
 def clean(
@@ -208,9 +209,10 @@ def clean(
     slot, mask, next_key = _remember(rules, memory, said, key, same)
     refused = out_of_range | too_fast
     fate = np.full(len(key), Fate.REJECTED, np.uint8)
-    for judged, verdict in ((duplicate, Fate.DUPLICATE), (late, Fate.LATE), (refused, Fate.REJECTED),
-                            (accepted, Fate.APPLIED)):  # fmt: skip
-        fate[judged.any(axis=0)] = verdict
+    fate[duplicate.any(axis=0)] = Fate.DUPLICATE
+    fate[late.any(axis=0)] = Fate.LATE
+    fate[refused.any(axis=0)] = Fate.REJECTED
+    fate[accepted.any(axis=0)] = Fate.APPLIED
     return Cleaned(
         values=np.where(usable, converted, np.nan),
         usable=usable,

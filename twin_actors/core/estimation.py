@@ -84,7 +84,7 @@ def grow_variance(variance: Column, drift2_h: Column, unsure2: Column, elapsed_s
     return np.minimum(variance + drift2_h * (elapsed_s / 3600.0), unsure2)
 
 
-def update_diagonal(
+def estimate_diagonal(
     plan: MeasurementPlan,
     x: Column,
     variance: Column,
@@ -223,7 +223,7 @@ def variance_of(plan: JointPlan, covariances: list[Column], rows: int) -> Column
     return variance
 
 
-def update_joint(
+def estimate_joint(
     plan: JointPlan,
     x: Column,
     covariances: list[Column],

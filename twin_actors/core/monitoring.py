@@ -65,7 +65,7 @@ def monitor(
     return Latches(active, since_s, raised)
 
 
-def surprise(innovation: Column, variance: Column, smoothed: Column) -> tuple[Column, Column]:
+def detect(innovation: Column, variance: Column, smoothed: Column) -> tuple[Column, Column]:
     """Anomaly score in [0, 1] and the new EWMA of normalised innovations, elementwise.
 
     The larger of the reading's own |ν|/√S and the EWMA statistic scaled to unit variance, as

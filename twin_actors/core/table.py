@@ -14,7 +14,7 @@ from twin_actors.core.cleaning import CleaningMemory, CleaningRules, Fate, clean
 from twin_actors.core.columns import Column
 from twin_actors.core.inputs import Batch, Channel, rounds
 from twin_actors.core.kind import Kind, Need
-from twin_actors.core.monitoring import Latches, monitor, surprise
+from twin_actors.core.monitoring import Latches, detect, monitor
 from twin_actors.core.rolling import Held, roll
 from twin_actors.core.windows import WindowTable
 
@@ -186,12 +186,12 @@ class TwinTable:
         x, attributes, command = self.x[:, twins], self.attributes[:, twins], self.command.value[:, twins]
         if self._joint is None:
             expected = self._expected(x, attributes, command)
-            estimate = est.update_diagonal(self._plan, x, self.variance[:, twins], expected, values, usable, noise)
+            estimate = est.estimate_diagonal(self._plan, x, self.variance[:, twins], expected, values, usable, noise)
         else:
             covariances = [covariance[..., twins] for covariance in self.covariances]
             points = est.spread_points(self._joint, x, covariances)
             seen = self._expected(points, attributes[:, None], command[:, None])
-            estimate, covariances = est.update_joint(
+            estimate, covariances = est.estimate_joint(
                 self._joint,
                 x,
                 covariances,
@@ -205,7 +205,7 @@ class TwinTable:
                 mine[..., twins] = changed
         self.x[:, twins] = np.clip(estimate.x, self._low, self._high)
         self.variance[:, twins] = estimate.variance
-        self.score[:, twins], self.ewma[:, twins] = surprise(
+        self.score[:, twins], self.ewma[:, twins] = detect(
             estimate.innovation, estimate.innovation_variance, self.ewma[:, twins]
         )
         if not self.windows.empty:

@@ -84,7 +84,8 @@ class WindowTable:
             mean[:, :, whose] = _shift(mean[:, :, whose], by, np.nan)
             count[:, :, whose] = _shift(count[:, :, whose], by, 0.0)
         self.hour[order, twins] = now
-        return now - hour
+        ago: NDArray[np.int64] = now - hour
+        return ago
 
 
 def _shift(slots: Column, by: NDArray[np.int64], empty: float) -> Column:

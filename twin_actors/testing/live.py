@@ -45,9 +45,7 @@ def living(scenario: Scenario, *, address: str | None = "local") -> Iterator[Cit
 
 
 @contextlib.contextmanager
-def devices_of(
-    city: City, *, max_queued: int = 100_000, receive: Receive | None = None
-) -> Iterator[Publisher]:
+def devices_of(city: City, *, max_queued: int = 100_000, receive: Receive | None = None) -> Iterator[Publisher]:
     """A client that publishes for the city's devices; several may be open, ``receive`` hears what one subscribes to."""
     name = f"{city.name}-test-{secrets.token_hex(3)}"
     with mqtt_client(city.plan.broker, client_id=name, max_queued=max_queued, receive=receive) as client:
@@ -76,7 +74,7 @@ class Publisher:
 
 
 def columns_of(arrays: Mapping[str, NDArray[Any]], entities: Sequence[str]) -> dict[str, dict[str, NDArray[Any]]]:
-    """A table's snapshot taken apart: every array of every twin but the alert latches, which follow ticks, not inputs."""
+    """A snapshot taken apart: every array of every twin, without the alert latches, which follow ticks."""
     chosen = {name: array for name, array in arrays.items() if not name.startswith("latches.")}
     return {
         entity: {name: array[..., column] for name, array in chosen.items()} for column, entity in enumerate(entities)

@@ -124,7 +124,9 @@ def test_predict_must_not_draw() -> None:
         shaken = state.level_m + np.random.default_rng().normal(0, 0.1, np.shape(state.level_m))
         return state.replace(level_m=np.clip(shaken, 0, 10))
 
-    with pytest.raises(AssertionError, match=r"kind tank: _says_the_same_twice: (?s:.*)predict differs between two calls"):
+    with pytest.raises(
+        AssertionError, match=r"kind tank: _says_the_same_twice: (?s:.*)predict differs between two calls"
+    ):
         check_domain(domain(predict=predict))
 
 
@@ -136,7 +138,9 @@ def test_predict_must_not_remember() -> None:
         calls.append(1)
         return state.replace(level_m=np.clip(state.level_m + 1e-3 * len(calls), 0, 10))
 
-    with pytest.raises(AssertionError, match=r"kind tank: _says_the_same_twice: (?s:.*)predict differs between two calls"):
+    with pytest.raises(
+        AssertionError, match=r"kind tank: _says_the_same_twice: (?s:.*)predict differs between two calls"
+    ):
         check_domain(domain(predict=predict))
 
 

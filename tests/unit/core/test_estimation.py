@@ -27,12 +27,12 @@ from twin_actors.core.estimation import (
     MeasurementPlan,
     cholesky,
     covariances_of,
+    estimate_diagonal,
+    estimate_joint,
     grow_variance,
     limit_covariances,
     slopes,
     spread_points,
-    update_diagonal,
-    update_joint,
     variance_of,
 )
 from twin_actors.core.inputs import Batch
@@ -223,7 +223,7 @@ def diagonal(
     values[0] = value
     use = np.zeros((5, 1), np.bool_)
     use[0] = usable
-    estimate = update_diagonal(
+    estimate = estimate_diagonal(
         plan,
         np.full((6, 1), 1.0 * x),
         np.full((6, 1), 1.0 * variance),
@@ -363,7 +363,7 @@ def joint_update(
     x, parts = np.zeros((3, 1)), [covariance[:, :, None, None]]
     points = spread_points(plan, x, parts)
     seen = np.stack([points[PLACE], points[PLACE], np.full_like(points[0], NAN), np.full_like(points[0], NAN)])
-    estimate, changed = update_joint(
+    estimate, changed = estimate_joint(
         plan,
         x,
         parts,

@@ -25,9 +25,7 @@ def unit(name: str, pool: str = "crew", **changes: object) -> Unit:
     return Unit(**{"id": name, "pool": pool} | changes)
 
 
-def demand(
-    name: str, amount: float = 1.0, urgency: float = 1.0, resource: str = "crew", **changes: object
-) -> Demand:
+def demand(name: str, amount: float = 1.0, urgency: float = 1.0, resource: str = "crew", **changes: object) -> Demand:
     return Demand(
         **{"id": name, "entity": f"pump/{name}", "resource": resource, "amount": amount, "urgency": urgency}
         | {"duration_s": 600.0}
@@ -174,9 +172,7 @@ def test_a_plan_is_json_and_fits_the_fleet():
 
 
 def test_importing_the_module_loads_no_solver():
-    code = (
-        "import sys, twin_actors.core.allocation; sys.exit('scipy' in {n.split('.')[0] for n in sys.modules})"
-    )
+    code = "import sys, twin_actors.core.allocation; sys.exit('scipy' in {n.split('.')[0] for n in sys.modules})"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
 
 
@@ -326,8 +322,7 @@ def test_the_runner_up_is_the_best_without_the_first_choice(world):
         return
     fleet, wanted = {one.id: one for one in units}, {one.id: one for one in demands}
     worth = {
-        (one.unit, one.demand): wanted[one.demand].urgency * one.amount
-        - travel_h(fleet[one.unit], wanted[one.demand])
+        (one.unit, one.demand): wanted[one.demand].urgency * one.amount - travel_h(fleet[one.unit], wanted[one.demand])
         for one in plan.assignments
     }
     most = max(worth.values())
@@ -351,16 +346,12 @@ def test_the_order_of_the_inputs_changes_nothing(case):
 
 
 def test_the_example_of_ghodsi_2011():
-    tasks = dominant_resource_fairness(
-        {"cpu": 9, "gb": 18}, {"A": {"cpu": 1, "gb": 4}, "B": {"cpu": 3, "gb": 1}}
-    )
+    tasks = dominant_resource_fairness({"cpu": 9, "gb": 18}, {"A": {"cpu": 1, "gb": 4}, "B": {"cpu": 3, "gb": 1}})
     assert tasks == pytest.approx({"A": 3.0, "B": 2.0})  # dominant shares 12/18 and 6/9
 
 
 def test_who_does_not_need_what_is_used_up_goes_on():
-    tasks = dominant_resource_fairness(
-        {"x": 10, "y": 10}, {"a": {"x": 1}, "b": {"x": 1}, "c": {"y": 1}, "d": {}}
-    )
+    tasks = dominant_resource_fairness({"x": 10, "y": 10}, {"a": {"x": 1}, "b": {"x": 1}, "c": {"y": 1}, "d": {}})
     assert tasks == pytest.approx({"a": 5.0, "b": 5.0, "c": 10.0, "d": 0.0})
 
 

@@ -147,18 +147,14 @@ alerts = st.tuples(
     st.sampled_from(["info", "warning", "critical"]),
 )
 work = st.builds(
-    lambda unit, entity, at_s, drive_s, work_s: sent(
-        unit, entity, at_s, at_s + drive_s, at_s + drive_s + work_s
-    ),
+    lambda unit, entity, at_s, drive_s, work_s: sent(unit, entity, at_s, at_s + drive_s, at_s + drive_s + work_s),
     st.sampled_from(["crew/1", "crew/2", "crew/3"]),
     st.sampled_from(["a/1", "a/2", "a/3"]),
     st.floats(0.0, 100.0),
     st.floats(0.0, 30.0),
     st.floats(0.0, 30.0),
 )
-steps = st.lists(
-    st.tuples(st.lists(alerts, max_size=5), st.lists(work, max_size=4), st.floats(0.0, 20.0)), max_size=15
-)
+steps = st.lists(st.tuples(st.lists(alerts, max_size=5), st.lists(work, max_size=4), st.floats(0.0, 20.0)), max_size=15)
 
 
 @given(steps)

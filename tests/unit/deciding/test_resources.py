@@ -15,19 +15,14 @@ NOW_S = 1_700_000_000.0
 
 
 def crew(number: int, **changes: object) -> Unit:
-    return Unit(
-        **{"id": f"crew/{number}", "pool": "crew", "lat_deg": 0.0, "lon_deg": 0.0, "speed_kmh": 36.0}
-        | changes
-    )
+    return Unit(**{"id": f"crew/{number}", "pool": "crew", "lat_deg": 0.0, "lon_deg": 0.0, "speed_kmh": 36.0} | changes)
 
 
 def job(unit: str = "crew/1", demand: str = "fix", **changes: object) -> Assignment:
     """100 s there, 50 s of work, 100 s back."""
     times = {"assigned_at_s": NOW_S, "arrives_at_s": NOW_S + 100.0, "until_s": NOW_S + 150.0}
     place = {"lat_deg": 0.0, "lon_deg": 0.01}
-    return Assignment(
-        **{"unit": unit, "demand": demand, "entity": "pump/1", "amount": 1.0} | times | place | changes
-    )
+    return Assignment(**{"unit": unit, "demand": demand, "entity": "pump/1", "amount": 1.0} | times | place | changes)
 
 
 def test_distance_matches_known_great_circles():
@@ -56,9 +51,7 @@ def test_travel_broadcasts_units_over_demands():
 
 
 def test_no_speed_or_no_position_takes_no_time():
-    np.testing.assert_array_equal(
-        travel_s(0.0, [0.0, np.nan, 0.0], 1.0, [1.0, 1.0, np.nan], [0.0, 30.0, 30.0]), 0.0
-    )
+    np.testing.assert_array_equal(travel_s(0.0, [0.0, np.nan, 0.0], 1.0, [1.0, 1.0, np.nan], [0.0, 30.0, 30.0]), 0.0)
 
 
 def test_unknown_positions_are_none_and_wrong_ones_refused():

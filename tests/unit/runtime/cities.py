@@ -43,7 +43,9 @@ def town(text: str = TOWN) -> Scenario:
         return load_scenario(path)
 
 
-def holder(text: str = TOWN, *, entities: Iterable[str] | None = None, epoch: int = 1, incarnation: str = "a") -> Holder:
+def holder(
+    text: str = TOWN, *, entities: Iterable[str] | None = None, epoch: int = 1, incarnation: str = "a"
+) -> Holder:
     """A fresh Holder of some or all twins of a town, sorted by kind as a plan sorts them."""
     scenario = town(text)
     chosen = [each for each in scenario.entities if entities is None or each.id in entities]

@@ -43,9 +43,7 @@ class Town:
             for plan in self.plans
         }
         self.where = {
-            entities[number].id: (plan.name, place)
-            for plan in self.plans
-            for place, number in enumerate(plan.entities)
+            entities[number].id: (plan.name, place) for plan in self.plans for place, number in enumerate(plan.entities)
         }
         self.view = CityView(self.scenario, self.catalogue, self.plans)
         self._offset = NOTHING_APPLIED
@@ -55,9 +53,7 @@ class Town:
         name, place = self.where[entity]
         actor = self.holders[name]
         self._offset += 1
-        reply = send(
-            actor, delivery(self._offset, place, says(at_s, **values), received_at_s=at_s), after=actor.offset
-        )
+        reply = send(actor, delivery(self._offset, place, says(at_s, **values), received_at_s=at_s), after=actor.offset)
         assert reply.ok
         assert not reply.refused
 

@@ -45,9 +45,7 @@ class SimulatedCity:
             share = Share(name, epoch=1)
             self.lines[name] = Line(share, holder(entities=entities), entities)
             placed += [Placed(share, place) for place in range(len(entities))]
-        self.routing = Routing(
-            entities=ENTITIES, placed=placed, log=self.store.log("router"), epoch=1, backlog=backlog
-        )
+        self.routing = Routing(entities=ENTITIES, placed=placed, log=self.store.log("router"), epoch=1, backlog=backlog)
         self.log: list[Entry] = []
         self.given_up: set[int] = set()  # offsets that were ever shed
         self.came = 0  # readings that arrived, counted by us

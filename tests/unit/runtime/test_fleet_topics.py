@@ -10,7 +10,9 @@ from tests.unit.runtime.cities import TOWN, UNHURRIED, town
 from twin_actors.runtime.fleets import FleetTopic, FleetTopics
 from twin_actors.scenario.model import Fleet
 
-FLEETS = TOWN + """
+FLEETS = (
+    TOWN
+    + """
 fleets:
   - {topic: sensors/+/count, kind: footfall, name: "gate-{1}", fields: {pm: flow_pph}}
   - {topic: site/+/dev/+/up, kind: substation, name: "{2}-{1}", fields: {p: load_mw}}
@@ -18,6 +20,7 @@ fleets:
   - {topic: arena/doors, kind: venue, name: arena, fields: {i: in_persons}}
   - {topic: "meters/+/#", kind: substation, name: "{1}", fields: {p: load_mw}}
 """
+)
 
 
 def topics() -> FleetTopics:
@@ -65,9 +68,7 @@ def test_the_router_subscribes_to_what_the_fleets_say() -> None:
 
 
 def test_the_first_fleet_that_fits_wins() -> None:
-    both = FleetTopics(
-        [Fleet(topic="a/+", kind="venue", name="{1}"), Fleet(topic="+/b", kind="footfall", name="{1}")]
-    )
+    both = FleetTopics([Fleet(topic="a/+", kind="venue", name="{1}"), Fleet(topic="+/b", kind="footfall", name="{1}")])
     assert both.match("a/b") == FleetTopic(1, "venue/b")
     assert both.match("c/b") == FleetTopic(2, "footfall/c")
 

@@ -38,7 +38,7 @@ def test_whatever_is_packed_comes_out_again(epoch: int, after: int, deliveries: 
 def test_a_blob_that_is_cut_short_is_refused(deliveries: list[Delivery], data: st.DataObject) -> None:
     blob = pack(1, -1, deliveries)
     length = data.draw(st.integers(0, len(blob) - 1))
-    with pytest.raises(ValueError, match="bytes|buffer"):
+    with pytest.raises(ValueError, match=r"bytes|buffer"):
         unpack(blob[:length])
 
 

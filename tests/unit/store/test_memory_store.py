@@ -61,7 +61,9 @@ def test_offsets_do_not_start_again_after_a_trim() -> None:
 
 
 @settings(deadline=None, max_examples=50, database=None)
-@given(st.lists(st.one_of(st.integers(0, 4).map(lambda n: ("append", n)), st.integers(0, 30).map(lambda n: ("trim", n)))))
+@given(
+    st.lists(st.one_of(st.integers(0, 4).map(lambda n: ("append", n)), st.integers(0, 30).map(lambda n: ("trim", n))))
+)
 def test_a_log_is_the_end_of_everything_that_was_appended(steps: list[tuple[str, int]]) -> None:
     log = MemoryStore(first_offset=0).log("router")
     everything: list[Entry] = []
