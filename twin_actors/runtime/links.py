@@ -25,6 +25,8 @@ CALL_DEADLINE_S = 30.0
 RETRY_S = (0.2, 5.0)
 FULL_BATCH = 500
 FLUSH_S = 0.01
+FLUSH_BUSY_S = 0.03
+"""How long inputs may wait for company: a busy actor gains nothing from more and smaller calls."""
 
 
 class Standing(enum.Enum):
@@ -88,7 +90,8 @@ class Links:
     def _send(self, link: Link, now: float) -> None:
         share = link.share
         while share.waiting and len(link.calls) < WINDOW:
-            if len(share.waiting) < FULL_BATCH and now - share.oldest_s < FLUSH_S:
+            patience_s = FLUSH_BUSY_S if link.calls else FLUSH_S
+            if len(share.waiting) < FULL_BATCH and now - share.oldest_s < patience_s:
                 return
             blob = self._routing.next_batch(share)
             if blob is None:

@@ -11,7 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 LARGEST_BATCH = 90_000
-"""Bytes of payload per batch; above 100 KiB Ray moves an argument through shared memory, which is slower."""
+"""Bytes per batch; above 100 KiB Ray moves an argument through shared memory, which is slower."""
+
+PER_INPUT_BYTES = 29
+"""What an input takes in a blob beside its payload: offset, time, place, source, length, channel."""
 
 
 class Delivery(NamedTuple):

@@ -33,6 +33,7 @@ from twin_actors.wire.topics import ACKNOWLEDGEMENT, Topics
 log = logging.getLogger(__name__)
 
 COMMIT_S = 0.004
+IDLE_S = 0.02
 REQUEST_DEADLINE_S = 10.0
 SNAPSHOT_EVERY_S = 30.0
 SNAPSHOT_AT_BYTES = 32_000_000
@@ -134,7 +135,7 @@ class Router:
             committed = polled = tidied = snapped = 0.0
             announced = False
             while not self._stopping.is_set():
-                self._client.step(0.0 if self._routing.fresh else 0.005)
+                self._client.step(self._patience_s(committed))
                 now = time.monotonic()
                 if (self._routing.fresh or self._delivered) and now - committed >= COMMIT_S:
                     self._commit(now)
@@ -158,6 +159,12 @@ class Router:
             self._failure = f"{type(error).__name__}: {error}"
             log.exception("the router's loop failed")
             raise
+
+    def _patience_s(self, committed: float) -> float:
+        """How long to wait for the network: until the next commit is due, or a look at the calls, or at requests."""
+        if self._routing.fresh:
+            return max(committed + COMMIT_S - time.monotonic(), 0.0)
+        return IDLE_S if self._links.idle else COMMIT_S
 
     def _commit(self, now: float) -> None:
         delivered, self._delivered = self._delivered, None

@@ -11,7 +11,7 @@ import msgspec
 from twin_actors.core.inputs import Channel
 from twin_actors.core.ledger import Ledger
 from twin_actors.runtime.holder import NOTHING_APPLIED, Outcomes, Refused, Reply
-from twin_actors.runtime.packing import LARGEST_BATCH, Delivery, pack
+from twin_actors.runtime.packing import LARGEST_BATCH, PER_INPUT_BYTES, Delivery, pack
 from twin_actors.store.base import Entry, Log
 from twin_actors.wire.elements import count_readings
 
@@ -158,7 +158,7 @@ class Routing:
         chosen: list[Delivery] = []
         size = 0
         while waiting and len(chosen) < LARGEST_COUNT:
-            size += len(waiting[0].payload)
+            size += len(waiting[0].payload) + PER_INPUT_BYTES
             if chosen and size > LARGEST_BATCH:
                 break
             chosen.append(waiting.popleft())

@@ -98,3 +98,23 @@ def test_a_kind_has_a_decoder_for_the_citys_topics_and_one_for_each_fleet() -> N
     assert sorted(decoders_of(kinds["footfall"], town(text))) == [-1, 1, 3]
     assert sorted(decoders_of(kinds["venue"], town(text))) == [-1, 2]
     assert sorted(decoders_of(kinds["substation"], town(text))) == [-1]
+
+
+def test_a_fleet_may_send_one_component_of_a_vector() -> None:
+    text = """
+city: crossing
+entities:
+  - {kind: intersection, name: quay}
+fleets:
+  - {topic: loop/+, kind: intersection, name: "{1}", fields: {q: {field: "queue_veh[nt]", factor: 2}}}
+"""
+    twins = CityPlan(
+        town(text),
+        Plan(clock={}, broker=Reach(host="127.0.0.1", port=1883), actors=(("twin:quay", (0,)),)),
+        load_catalogue(),
+    ).holder("twin:quay", epoch=1, incarnation="x")
+    payload = b'{"ts": %d, "q": 4}' % (T0 * 1000)
+    assert send(twins, delivery(0, 0, payload, source=1)).outcomes.applied == 1
+    reported = twins.reported("intersection/quay")
+    said = {label: value for label, value in zip(reported["label"], reported["value"], strict=True) if value == value}
+    assert said == {"queue_veh[nt]": 8.0}

@@ -219,6 +219,7 @@ def numbered(*numbers: tuple[str | None, int | None]) -> list[Delivery]:
         ([("x", 0), ("x", 4), ("x", 4), ("x", 9)], 7),  # a redelivery is no gap
         ([("x", 7), ("y", 0), ("y", 1)], 0),  # the device has restarted
         ([("x", 7), ("y", 3), ("y", 5)], 1),
+        ([("x", 1), ("y", 9)], 0),
         ([(None, 1), (None, 3)], 1),
         ([(None, None), (None, None)], 0),
     ],
