@@ -106,7 +106,7 @@ class Real:
     names: tuple[str, ...]
     replays: str
     readings: int
-    """Readings of the chosen day, counted in the file by hand; a reader that drops some is found out."""
+    """Rows of the chosen day times entities; a reader that drops some is found out."""
 
 
 def real(name: str) -> Real:
@@ -247,6 +247,21 @@ def test_a_day_holds_what_its_file_holds(name: str, scenario_of: Any) -> None:
     for recording in recordings:
         payload = next(messages(recording))[2]
         assert msgspec.json.decode(payload)["ts"] == round(recording.at_s[0] * 1e3)
+
+
+def test_the_comparison_sees_a_millionth(scenario_of: Any) -> None:
+    """What the tests below rest on: one value changed in its sixth place, or one reading gone, is another twin."""
+    scenario = scenario_of(["ett"], broker="auto", per_actor=1, city="paper")
+    (recording,) = recordings_of(scenario)
+    entity = scenario.entities[0].id
+    right = expected_twins(scenario, [recording])[entity]
+    same_twin(expected_twins(scenario, [recording])[entity], right)
+    values = recording.values.copy()
+    values[0, 5] *= 1 + 1e-6
+    shorter = replace(recording, entity=recording.entity[1:], at_s=recording.at_s[1:], values=recording.values[:, 1:])
+    for other in (replace(recording, values=values), shorter):
+        with pytest.raises(AssertionError):
+            same_twin(expected_twins(scenario, [other])[entity], right)
 
 
 @pytest.mark.parametrize("broker", [pytest.param("mosquitto", marks=MOSQUITTO), "amqtt"], ids=["mosquitto", "amqtt"])

@@ -77,7 +77,8 @@ class Aggregator:
             for answer in exchange.answers:
                 self._council.answered(answer.id, done=answer.done, at_s=answer.at_s, note=answer.note)
             for command_id in exchange.unsent:
-                self._council.answered(command_id, done=False, at_s=now_s, note="could not be sent: too many waiting")
+                why = "could not be sent: no such entity, or too many waiting"
+                self._council.answered(command_id, done=False, at_s=now_s, note=why)
 
     def _now_s(self) -> float:
         if self._clock.mode != "events":

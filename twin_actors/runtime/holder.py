@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ from twin_actors.runtime.packing import PackedBatch, unpack
 from twin_actors.wire.decode import ReadingDecoder
 from twin_actors.wire.reasons import Reason
 
+REFUSED_KEPT = 10_000
 NOTHING_APPLIED = -1
 """The offset before the first input of any log."""
 
@@ -86,6 +88,7 @@ class Holder:
         self.offset = NOTHING_APPLIED
         self.latest_s = -np.inf
         self.busy_s = 0.0
+        self.refused: deque[Refused] = deque(maxlen=REFUSED_KEPT)  # for a router that has missed the answer
         self._told = msgspec.json.Decoder(Told)
         self.groups: list[Group] = []
         first = 0
@@ -255,6 +258,7 @@ class Holder:
 
     def _reply(self, ok: bool, refused: list[Refused]) -> Reply:
         refused.sort(key=lambda each: (each.offset, each.element))
+        self.refused.extend(refused)
         return Reply(ok, self.epoch, self.incarnation, self.outcomes(), refused, float(self.latest_s), self.busy_s)
 
     # -- answers -----------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from typing import Any
 
 from twin_actors.runtime.clock import Clock
 from twin_actors.runtime.placement import LaunchRefused, check_memory, free_memory_bytes, plan_actors
-from twin_actors.runtime.plan import CityPlan, Plan, Reach
+from twin_actors.runtime.plan import CityPlan, Plan, Reach, decoders_of
 from twin_actors.runtime.processes import (
     Record,
     Running,
@@ -24,7 +24,9 @@ from twin_actors.runtime.processes import (
     start_head,
     use_token,
 )
+from twin_actors.scenario.catalogue import load_catalogue
 from twin_actors.scenario.model import Scenario
+from twin_actors.store import open_store
 from twin_actors.wire.broker import EmbeddedBroker
 
 Progress = Callable[[str, int, int], None]
@@ -66,6 +68,7 @@ def launch(
     """
     tell = progress or (lambda what, done, total: None)
     plans = plan_actors(scenario)
+    _check_usable(scenario)
     if not plans:
         raise LaunchRefused(f"{scenario.city} has no entities: add some under 'entities'")
     check_memory(scenario, plans, free_memory_bytes())
@@ -95,6 +98,19 @@ def launch(
         end(record, folder)
         raise
     return record
+
+
+def _check_usable(scenario: Scenario) -> None:
+    """Refuse before anything starts what only an actor would find out: stores and brokers that this version lacks."""
+    try:
+        open_store(scenario.store_url)
+        catalogue = load_catalogue()
+        for kind in scenario.kinds_used():
+            decoders_of(catalogue.kinds[kind], scenario)
+    except ValueError as error:
+        raise LaunchRefused(str(error)) from error
+    if scenario.broker.websocket_path is not None:
+        raise LaunchRefused("brokers are reached over TCP in this version: write mqtt:// or mqtts:// in 'broker.url'")
 
 
 def _start(

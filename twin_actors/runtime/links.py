@@ -196,6 +196,11 @@ class Links:
             share.before = outcomes
             if outcomes.offset > NOTHING_APPLIED:
                 link.fates_before = link.handle.fates_by_entity.remote()
+        if outcomes.offset >= share.outcomes.offset:  # it has applied what it was sent; only its answer was lost
+            answer = Reply(True, hello.epoch, hello.incarnation, outcomes, hello.refused, share.latest_s, share.busy_s)
+            refused = self._routing.confirm(share, answer)
+            if refused:
+                self._on_refused(share, refused)
         try:
             self._routing.rewind(share, outcomes)
         except LogTrimmed as error:

@@ -72,6 +72,7 @@ class CityPlan:
             path = folder / name
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with os.fdopen(descriptor, "wb") as file:
+                os.fchmod(file.fileno(), 0o600)  # also where the file was there before
                 file.write(data)
 
     def holder(self, name: str, *, epoch: int, incarnation: str) -> Holder:

@@ -104,6 +104,7 @@ class Router:
         self._open: dict[str, Outgoing] = {}
         self._expired: dict[str, None] = {}  # ids whose time ran out; their devices may still answer
         self._late_answers = 0
+        self._astray = 0  # couplings to entities that are not in the city
         self._letters: list[DeadLetter] = []
         self._dead_reasons: dict[str, int] = {}
         self.first_reading_s: float | None = None
@@ -327,9 +328,17 @@ class Router:
         news: Sequence[tuple[str, bytes]],
     ) -> Exchange:
         now_s = self._city_now_s()
-        unsent = [command.id for command in commands if not self._send_command(command, now_s)]
+        unsent = [
+            command.id
+            for command in commands
+            if command.entity not in self._number or not self._send_command(command, now_s)
+        ]
         for entity, at_s, values in couplings:
-            self._routing.tell(self._number[entity], Channel.COUPLING, at_s, values, now_s)
+            if entity in self._number:
+                self._routing.tell(self._number[entity], Channel.COUPLING, at_s, values, now_s)
+            else:
+                self._astray += 1
+                log.warning("a policy couples to %r, which is not in the city", entity)
         channels = {"decision": self._topics.decision, "alert": self._topics.alert}
         for channel, payload in news:
             self._publish(channels[channel], payload)
@@ -426,6 +435,7 @@ class Router:
             "dead_letter_reasons": dict(self._dead_reasons),
             "open_commands": len(self._open),
             "late_answers": self._late_answers,
+            "couplings_astray": self._astray,
             "log_bytes": self._log.held_bytes,
             "log_offset": self._log.next_offset,
             "rejected_fields": sum(link.share.outcomes.rejected_fields for link in links),

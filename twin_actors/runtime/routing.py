@@ -38,6 +38,7 @@ class Share:
     latest_s: float = float("-inf")
     busy_s: float = 0.0
     resent: int = 0
+    lettered: int = NOTHING_APPLIED  # up to here refused readings have become dead letters; a resend repeats them
     entities: list[int] = field(default_factory=list)  # the entity's number at each place
     given_up: set[int] = field(default_factory=set)  # offsets shed while the log still holds them
 
@@ -174,9 +175,11 @@ class Routing:
         share.busy_s = reply.busy_s
         under_way = share.under_way
         refused: list[tuple[Refused, Delivery]] = []
-        if reply.refused:
+        news = [each for each in reply.refused if each.offset > share.lettered]
+        if news:
             by_offset = {delivery.offset: delivery for delivery in under_way}
-            refused = [(each, by_offset[each.offset]) for each in reply.refused if each.offset in by_offset]
+            refused = [(each, by_offset[each.offset]) for each in news if each.offset in by_offset]
+        share.lettered = max(share.lettered, reply.outcomes.offset)
         while under_way and under_way[0].offset <= reply.outcomes.offset:
             under_way.popleft()
         return refused

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import psutil
 
 from twin_actors.core.table import Shown
-from twin_actors.runtime.holder import Outcomes, Reply
+from twin_actors.runtime.holder import Outcomes, Refused, Reply
 from twin_actors.runtime.plan import CityPlan
 
 
@@ -23,6 +23,7 @@ class Hello(NamedTuple):
     twins: int
     pid: int
     memory_bytes: int
+    refused: list[Refused]  # of late, in case their answer was lost
 
 
 class TwinActor:
@@ -42,6 +43,7 @@ class TwinActor:
             sum(len(group.table) for group in holder.groups),
             os.getpid(),
             psutil.Process().memory_full_info().uss,
+            list(holder.refused),
         )
 
     def apply(self, blob: bytes) -> Reply:

@@ -11,6 +11,7 @@ from twin_actors.store.base import DeadLetter, Entry, LogTrimmed, StaleEpoch
 
 T = TypeVar("T")
 
+MOST_LETTER_BYTES = 64_000_000
 MOST_RECORDS = 10_000
 """Records and dead letters kept of each sort; older ones are forgotten (their counters are not)."""
 
@@ -68,7 +69,8 @@ class MemoryStore:
         self._logs: dict[str, MemoryLog] = {}
         self._epochs: dict[str, int] = {}
         self._snapshots: dict[str, tuple[int, int, bytes]] = {}
-        self._dead: deque[DeadLetter] = deque(maxlen=MOST_RECORDS)
+        self._dead: deque[DeadLetter] = deque()
+        self._dead_bytes = 0
         self._records: dict[str, deque[Mapping[str, Any]]] = {}
 
     def log(self, share: str) -> MemoryLog:
@@ -90,7 +92,11 @@ class MemoryStore:
         return self._snapshots.get(name)
 
     def add_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
-        self._dead.extend(letters)
+        for letter in letters:
+            self._dead.append(letter)
+            self._dead_bytes += len(letter.payload)
+        while len(self._dead) > MOST_RECORDS or self._dead_bytes > MOST_LETTER_BYTES:
+            self._dead_bytes -= len(self._dead.popleft().payload)
 
     def dead_letters(self, last: int) -> list[DeadLetter]:
         return _newest(self._dead, last)

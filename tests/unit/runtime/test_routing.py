@@ -10,7 +10,7 @@ from tests.unit.runtime.cities import T0, says
 from tests.unit.runtime.simulated_city import SimulatedCity
 from twin_actors.core.inputs import Channel
 from twin_actors.runtime.holder import Outcomes, Refused, Reply
-from twin_actors.runtime.packing import LARGEST_BATCH, unpack
+from twin_actors.runtime.packing import LARGEST_BATCH, PER_INPUT_BYTES, unpack
 from twin_actors.runtime.routing import LARGEST_COUNT
 from twin_actors.store import LogTrimmed, StaleEpoch
 
@@ -103,7 +103,7 @@ def test_a_batch_is_bounded_by_count() -> None:
 
 def test_a_batch_is_bounded_by_bytes_and_a_huge_message_goes_alone() -> None:
     city = SimulatedCity()
-    large = b" " * (LARGEST_BATCH // 2)
+    large = b" " * (LARGEST_BATCH // 2 - PER_INPUT_BYTES)
     for payload in (large, large, SMALL, b" " * (3 * LARGEST_BATCH), SMALL):
         city.arrive(0, payload)
     city.commit()
