@@ -1,5 +1,6 @@
 """A small city with a real broker and a real Ray: readings in, twins, ledger, commands, crashes."""
 
+import json
 import os
 import signal
 
@@ -213,3 +214,20 @@ def test_a_killed_router_comes_back_and_counts_from_there(make_scenario, ray_ses
         assert all(part.balanced for part in city.ledger(by="entity").values())
         assert city["footfall/a"].reported.flow_pph == 309
         assert city["footfall/b"].reported.flow_pph == 404
+
+
+def test_the_state_of_chosen_twins_is_published_and_retained(make_scenario, ray_session):
+    scenario = make_scenario(PACKED.replace("small", "tells-states") + 'states: {entities: ["footfall/*"], every: 200ms}\n')
+    with living(scenario) as city, devices_of(city) as devices:
+        devices.say("footfall/a", {"flow_pph": 900})
+        devices.flush()
+        settled(city, 1)
+        seen = {}
+        devices.client._receive = lambda topic, payload, *rest: seen.__setitem__(topic, json.loads(payload))
+        devices.client.subscribe(devices.topics.state("footfall/a"), 1)
+        devices.client.subscribe(devices.topics.state("venue/hall"), 1)
+        topic = devices.topics.state("footfall/a")
+        state = eventually(lambda: topic in seen and seen[topic]["age_s"] is not None and seen[topic])
+        assert state["estimated"]["flow_pph"] == pytest.approx(city["footfall/a"].flow_pph, rel=0.05)
+        assert state["sd"]["flow_pph"] > 0
+        assert devices.topics.state("venue/hall") not in seen

@@ -45,6 +45,7 @@ class Aggregator:
         self._errors: deque[str] = deque(maxlen=MOST_ERRORS)
         self._ticks = self._failed_ticks = 0
         self._tick_wall_s = 0.0
+        self._states_at = float("-inf")
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="aggregator", daemon=True)
         self._thread.start()
@@ -71,7 +72,8 @@ class Aggregator:
             self._ticks += 1
             view = self._view.at(now_s)
             effects = self._council.sit(view)
-        exchange = self._hand_over(effects)
+            states = self._states(now_s)
+        exchange = self._hand_over(effects, states)
         with self._lock:
             self._latest_s = max(self._latest_s, exchange.latest_s)
             for answer in exchange.answers:
@@ -117,14 +119,22 @@ class Aggregator:
                 return None
         return self._handles[name]
 
-    def _hand_over(self, effects: Effects) -> Exchange:
+    def _states(self, now_s: float) -> list[tuple[str, bytes]]:
+        """The states that are due to be published: those asked for, as often as the scenario wants."""
+        wanted = self._scenario.states
+        if not wanted.entities or time.monotonic() - self._states_at < wanted.every_s:
+            return []
+        self._states_at = time.monotonic()
+        return [(entity, self._view.state_message(entity, now_s)) for entity in wanted.entities]
+
+    def _hand_over(self, effects: Effects, states: list[tuple[str, bytes]]) -> Exchange:
         router = self._handle("router")
         if router is None:
             raise RuntimeError("the router is not there yet")
         commands = [
             Outgoing(c.id, c.decision, c.entity, c.values, c.issued_at_s, c.expires_at_s) for c in effects.commands
         ]
-        ref = router.exchange.remote(commands, effects.couplings, effects.news)
+        ref = router.exchange.remote(commands, effects.couplings, effects.news, states)
         answer: Exchange = ray.get(ref, timeout=15.0)
         return answer
 

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from twin_actors.core.columns import Column
+from twin_actors.core.columns import Column, Layout
 from twin_actors.core.kind import Kind, Need
 from twin_actors.core.table import Shown
 from twin_actors.core.view import KindView, Links, View
@@ -17,6 +18,7 @@ from twin_actors.runtime.placement import ActorPlan
 from twin_actors.runtime.plan import attribute_matrix
 from twin_actors.scenario.catalogue import Catalogue
 from twin_actors.scenario.model import Scenario
+from twin_actors.wire.messages import iso
 
 
 @dataclass(slots=True)
@@ -113,6 +115,34 @@ class CityView:
                 for name, merged in self._merged.items()
             }
         }
+
+    def state_message(self, entity: str, now_s: float) -> bytes:
+        """One twin as JSON for its ``state`` topic: estimate ± sd, indicators, alerts, desired and in force."""
+        merged = self._merged[entity.split("/", 1)[0]]
+        row = merged.ids.index(entity)
+        kind = merged.kind
+
+        def said(layout: Layout, matrix: Column) -> dict[str, Any]:
+            column = [None if value != value else value for value in matrix[:, row].tolist()]
+            return {
+                name: column[place] if layout.fields[name].shape else column[place.start]
+                for name, place in layout.places.items()
+            }
+
+        age_s = float(merged.age_s[row])
+        return msgspec.json.encode(
+            {
+                "at": iso(now_s),
+                "age_s": age_s if age_s != float("inf") else None,
+                "revision": int(merged.revision[row]),
+                "estimated": said(kind.state.layout, merged.x),
+                "sd": said(kind.state.layout, merged.sd),
+                "desired": said(kind.command.layout, merged.desired),
+                "in_force": said(kind.command.layout, merged.command),
+                "indicators": {name: float(column[row]) for name, column in merged.indicators.items()},
+                "alerts": [name for name, active in merged.alerts.items() if active[row]],
+            }
+        )
 
     def columns(self, kind: str) -> dict[str, Any]:
         """All columns of a kind as plain arrays, for frames."""

@@ -314,18 +314,21 @@ class Router:
         commands: Sequence[Outgoing],
         couplings: Sequence[tuple[str, float, Mapping[str, Value]]],
         news: Sequence[tuple[str, bytes]],
+        states: Sequence[tuple[str, bytes]] = (),
     ) -> Exchange:
         """Send the aggregator's effects on their way and give it the answers of devices since the last time.
 
-        ``couplings`` are (entity, at_s, values); ``news`` are (city channel, payload) for listeners of the city.
+        ``couplings`` are (entity, at_s, values); ``news`` are (city channel, payload) for listeners of the city;
+        ``states`` are (entity, payload), published retained on the entity's own topic.
         """
-        return self._ask(lambda: self._exchange(commands, couplings, news))
+        return self._ask(lambda: self._exchange(commands, couplings, news, states))
 
     def _exchange(
         self,
         commands: Sequence[Outgoing],
         couplings: Sequence[tuple[str, float, Mapping[str, Value]]],
         news: Sequence[tuple[str, bytes]],
+        states: Sequence[tuple[str, bytes]],
     ) -> Exchange:
         now_s = self._city_now_s()
         unsent = [
@@ -342,6 +345,8 @@ class Router:
         channels = {"decision": self._topics.decision, "alert": self._topics.alert}
         for channel, payload in news:
             self._publish(channels[channel], payload)
+        for entity, payload in states:
+            self._publish(self._topics.state(entity), payload, retain=True)
         for command_id in [each.id for each in self._open.values() if each.expires_at_s < now_s]:
             del self._open[command_id]
             self._expired[command_id] = None

@@ -376,6 +376,11 @@ class LimitsSection(Section):
     backlog: Annotated[int, Field(strict=True, ge=1000)] = 200_000
 
 
+class StatesSection(Section):
+    entities: Patterns
+    every: PositiveDuration = 10.0
+
+
 class Document(Section):
     """A city for Twin Actors."""
 
@@ -396,6 +401,7 @@ class Document(Section):
     sources: tuple[SourceEntry, ...] = ()
     fleets: tuple[FleetEntry, ...] = ()
     limits: LimitsSection = LimitsSection()
+    states: StatesSection | None = Field(default=None, description="twins whose state is published, retained")
     tick_s: Positive = Field(default=1.0, description="wall seconds between decisions")
     security: dict[str, Any] = Field(default_factory=dict, description="reserved")
     dashboard: dict[str, Any] = Field(default_factory=dict, description="reserved")

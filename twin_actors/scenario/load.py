@@ -16,7 +16,7 @@ from twin_actors.scenario.catalogue import Catalogue, load_catalogue
 from twin_actors.scenario.document import LISTS, Document
 from twin_actors.scenario.entities import expand_entities
 from twin_actors.scenario.errors import Problem, ScenarioError
-from twin_actors.scenario.model import Scenario
+from twin_actors.scenario.model import PublishedStates, Scenario
 from twin_actors.scenario.relations import Index, expand_relations
 from twin_actors.scenario.report import Report
 from twin_actors.scenario.settings import (
@@ -112,6 +112,11 @@ def _scenario(document: Document, catalogue: Catalogue, report: Report, files: S
         resources=resource_pools(document, report),
         policies=policy_uses(document, catalogue, report),
         sources=expand_sources(document, catalogue, index, report),
+        states=PublishedStates(
+            entities=index.match(document.states.entities, ("states", "entities")), every_s=document.states.every
+        )
+        if document.states is not None
+        else PublishedStates(),
         fleets=expand_fleets(document, catalogue, index, report),
         limits=limits_settings(document),
         tick_s=document.tick_s,

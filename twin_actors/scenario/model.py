@@ -224,6 +224,14 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedStates:
+    """Twins whose state is published on their ``state`` topics, retained, at most every ``every_s`` wall seconds."""
+
+    entities: tuple[str, ...] = ()
+    every_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
     """A city to launch. Build it with `load_scenario`; pass it on with `to_json` and `from_json`."""
 
@@ -242,6 +250,7 @@ class Scenario:
     sources: tuple[Simulation | Replay, ...] = ()
     fleets: tuple[Fleet, ...] = ()
     limits: Limits = Limits()
+    states: PublishedStates = PublishedStates()
     tick_s: float = 1.0
     files: tuple[str, ...] = ()
 
