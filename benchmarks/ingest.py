@@ -119,11 +119,10 @@ class CityUnderTest:
         """Subscribe or unsubscribe the router, so that it takes no share of the machine from another's run."""
 
         def switch(actor: Any) -> None:
-            for topic in actor._topics.subscriptions(actor._kinds):
-                if on:
-                    actor._client.subscribe(topic, 0)
-                else:
-                    actor._client.unsubscribe(topic)
+            if on:
+                actor._client.subscribe(f"{ROOT}/#", 0)
+            else:
+                actor._client.unsubscribe(f"{ROOT}/#")
 
         def ready(actor: Any) -> bool:
             return bool(actor._client.ready)

@@ -28,7 +28,7 @@ from twin_actors.store import DeadLetter, open_store
 from twin_actors.wire import messages
 from twin_actors.wire.client import Will
 from twin_actors.wire.reasons import Reason
-from twin_actors.wire.topics import ACKNOWLEDGEMENT, Topics
+from twin_actors.wire.topics import ACKNOWLEDGEMENT, COMMAND, STATE, Topics
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +95,8 @@ class Router:
             backlog=plan.scenario.limits.backlog,
         )
         self._links = Links(self._routing, self._store, self._find, self._refused_by_twin)
+        topics = self._topics
+        self._own_topics = {topics.decision, topics.alert, topics.dead_letter, topics.status}
         self._fleets = FleetTopics(plan.scenario.fleets)
         self._routes: dict[str, tuple[int, int]] = {
             self._topics.telemetry(entity): (number, 0) for entity, number in self._number.items()
@@ -116,7 +118,8 @@ class Router:
             client_id=f"{plan.scenario.city}-router",
             receive=self._receive,
             subscriptions=[
-                *((topic, plan.scenario.broker.qos) for topic in self._topics.subscriptions(self._kinds)),
+                # all under the root, not only telemetry: a mistyped channel or kind must not vanish unseen
+                (f"{plan.scenario.root}/#", plan.scenario.broker.qos),
                 *((topic, plan.scenario.broker.qos) for topic in self._fleets.filters),
             ],
             clean_start=False,
@@ -216,6 +219,8 @@ class Router:
     def _slow(self, topic: str, payload: bytes) -> None:
         """Topics seen for the first time, answers of devices, and what belongs to nobody."""
         parsed = self._topics.parse(topic)
+        if topic in self._own_topics or (parsed is not None and parsed[1] in (COMMAND, STATE)):
+            return  # what the city itself has said
         if parsed is not None and parsed[1] == ACKNOWLEDGEMENT:
             self._acknowledged(topic, parsed[0], payload)
             return
