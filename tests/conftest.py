@@ -1,6 +1,7 @@
 """Settings that must stand before anything imports Ray."""
 
 import os
+import shutil
 import tempfile
 
 os.environ.setdefault("RAY_worker_niceness", "0")
@@ -9,3 +10,7 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # cities of the tests never mix with those of the user
 os.environ["TWIN_ACTORS_HOME"] = tempfile.mkdtemp(prefix="ta-home-", dir="/tmp")
+
+
+def pytest_sessionfinish() -> None:
+    shutil.rmtree(os.environ["TWIN_ACTORS_HOME"], ignore_errors=True)

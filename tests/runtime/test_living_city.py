@@ -217,7 +217,9 @@ def test_a_killed_router_comes_back_and_counts_from_there(make_scenario, ray_ses
 
 
 def test_the_state_of_chosen_twins_is_published_and_retained(make_scenario, ray_session):
-    scenario = make_scenario(PACKED.replace("small", "tells-states") + 'states: {entities: ["footfall/*"], every: 200ms}\n')
+    scenario = make_scenario(
+        PACKED.replace("small", "tells-states") + 'states: {entities: ["footfall/*"], every: 200ms}\n'
+    )
     with living(scenario) as city, devices_of(city) as devices:
         devices.say("footfall/a", {"flow_pph": 900})
         devices.flush()

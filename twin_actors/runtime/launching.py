@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -33,6 +34,8 @@ Progress = Callable[[str, int, int], None]
 """Told (what is going on, how many are done, of how many)."""
 
 CALL_DEADLINE_S = 15.0
+BROKER_PATIENCE_S = 6.0
+"""How long a launch bears a broker that refuses or is not there; a city that runs goes on trying for ever."""
 
 
 class CityNotFound(LookupError):
@@ -225,15 +228,18 @@ def wait_for_router(record: Record, *, deadline_s: float) -> None:
     import ray
 
     router = ray.get_actor("router", namespace=record.namespace)
-    deadline = time.monotonic() + deadline_s
+    began = time.monotonic()
+    deadline = began + deadline_s
     while True:
         status = ray.get(router.status.remote(), timeout=CALL_DEADLINE_S)
         standing = [actor["standing"] for actor in status["actors"].values()]
         if status["connected"] and all(each == "up" for each in standing):
             return
-        if time.monotonic() > deadline:
+        refused = bool(status["broker_error"]) and not status["connected"]
+        patience = began + BROKER_PATIENCE_S if refused else deadline
+        if time.monotonic() > min(deadline, patience):
             why = status["broker_error"] if not status["connected"] else f"{standing.count('up')} of {len(standing)} up"
-            raise TimeoutError(f"the router is not ready after {deadline_s:.0f} s: {why}")
+            raise TimeoutError(f"the router is not ready after {time.monotonic() - began:.0f} s: {why}")
         time.sleep(0.05)  # the same: asked until the deadline
 
 
@@ -250,6 +256,8 @@ def connect_ray(record: Record) -> None:
             "this process is connected to another Ray cluster; call ray.shutdown() first, or use a new process"
         )
     if record.address == "local":
+        if "RAY_AUTH_TOKEN" not in os.environ:
+            use_token(secrets.token_hex(32))  # without one Ray would write its own into the user's home
         ray.init(
             address="local",
             num_cpus=2,
@@ -272,6 +280,7 @@ def end(record: Record, folder: Path) -> None:
     end_tree(record.devices)
     _end_actors(record)
     if record.head is not None:
+        _disconnect()  # before the head goes: afterwards Ray would wait for it for seconds
         end_tree(record.head, deadline_s=1.0)  # its actors have stopped; a drain would take half a minute
         remove_ray_folder(record.ray_folder)
     if record.broker is not None:
@@ -280,10 +289,14 @@ def end(record: Record, folder: Path) -> None:
     path.unlink(missing_ok=True)
 
 
+def _disconnect() -> None:
+    ray: Any = sys.modules.get("ray")
+    if ray is not None and ray.is_initialized():
+        ray.shutdown()
+
+
 def _end_actors(record: Record) -> None:
     """Stop the actors in good order where this process can reach them; a head of our own takes them with it."""
-    import sys
-
     ray: Any = sys.modules.get("ray")
     if ray is None or not ray.is_initialized():
         return

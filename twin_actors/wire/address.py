@@ -158,4 +158,6 @@ _REFUSALS: Final = {
 
 def explain_refusal(address: BrokerAddress, code: int, name: str) -> str:
     """What a refusing CONNACK (MQTT 5.0, section 3.2.2.2) means; 3.1.1 codes come translated."""
+    if code == 135 and address.username is not None:
+        code = 134  # brokers answer "not authorised" to wrong passwords too
     return f"{address.url}: {_REFUSALS.get(code, f'the broker refused the connection ({name})')}"
