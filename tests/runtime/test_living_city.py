@@ -233,3 +233,20 @@ def test_the_state_of_chosen_twins_is_published_and_retained(make_scenario, ray_
         assert state["estimated"]["flow_pph"] == pytest.approx(city["footfall/a"].flow_pph, rel=0.05)
         assert state["sd"]["flow_pph"] > 0
         assert devices.topics.state("venue/hall") not in seen
+
+
+def test_a_twin_actor_that_is_gone_for_good_is_created_again_with_a_higher_epoch(make_scenario, ray_session):
+    with living(make_scenario(PACKED.replace("small", "gone-for-good"))) as city, devices_of(city) as devices:
+        at_s = city.now_s()
+        for number in range(10):
+            devices.say("footfall/a", {"flow_pph": 300 + number}, at_s=at_s - 20 + number)
+        devices.flush()
+        settled(city, 10)
+        ray_session.kill(ray_session.get_actor("twins:00001", namespace="twin-actors-gone-for-good"))
+        devices.say("footfall/a", {"flow_pph": 333}, at_s=at_s)
+        devices.flush()
+        ledger = settled(city, 11)
+        assert ledger.balanced, ledger
+        assert city["footfall/a"].fates["applied"] == 11
+        assert city["footfall/a"].reported.flow_pph == 333
+        assert eventually(lambda: city.actors().loc["twins:00001", "epoch"] == 2)

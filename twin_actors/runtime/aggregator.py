@@ -15,8 +15,9 @@ from ray.exceptions import GetTimeoutError, RayError
 from twin_actors.core.deciding import PolicyInUse
 from twin_actors.runtime.cityview import CityView
 from twin_actors.runtime.council import Council, Effects
+from twin_actors.runtime.desk import Outgoing
 from twin_actors.runtime.plan import CityPlan
-from twin_actors.runtime.router import Exchange, Outgoing
+from twin_actors.runtime.router import Exchange
 
 log = logging.getLogger(__name__)
 

@@ -108,7 +108,8 @@ class Controller:
                     self._error = f"{actor.name}: {error}"
 
     def _create_twins(self, name: str) -> Any:
-        return self._create(TwinActor, name, name, 1, memory=ACTOR_BYTES, concurrency=1)
+        """A twin actor with an epoch above all of its name before it; whoever meets it refuses the older ones."""
+        return self._create(TwinActor, name, name, self._store.next_epoch(name), memory=ACTOR_BYTES, concurrency=1)
 
     def _create(self, cls: type, name: str, *arguments: Any, memory: int, concurrency: int) -> Any:
         first = (self._folder, self._namespace) if cls is not TwinActor else (self._folder,)

@@ -144,8 +144,7 @@ class Links:
 
     def _replied(self, link: Link, reply: Reply, now: float) -> None:
         if reply.epoch != link.share.epoch:
-            link.last_error = f"epoch {reply.epoch} answered, {link.share.epoch} was expected"
-            self._wait(link, now)
+            self._lose(link, now, f"epoch {reply.epoch} answered, {link.share.epoch} was expected")
         elif reply.ok and reply.incarnation == link.incarnation:
             refused = self._routing.confirm(link.share, reply)
             if refused:
@@ -180,9 +179,10 @@ class Links:
 
     def _introduced(self, link: Link, hello: Any, now: float) -> None:
         share = link.share
-        if hello.epoch != share.epoch:
-            self._lose(link, now, f"epoch {hello.epoch} answers, {share.epoch} was expected")
+        if hello.epoch < share.epoch:
+            self._lose(link, now, f"epoch {hello.epoch} answers, but epoch {share.epoch} has taken over")
             return
+        share.epoch = hello.epoch
         saved = self._store.load_snapshot(share.name)
         renewed = hello.incarnation != link.incarnation
         behind = renewed and hello.outcomes.offset < share.outcomes.offset

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import queue
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple, TypeVar
@@ -17,6 +17,7 @@ import ray
 from twin_actors.core.inputs import Channel
 from twin_actors.core.ledger import Ledger
 from twin_actors.core.view import Value
+from twin_actors.runtime.desk import Answer, CommandDesk, Outgoing, Verdict
 from twin_actors.runtime.fleets import FleetTopics
 from twin_actors.runtime.holder import Refused
 from twin_actors.runtime.links import Links
@@ -37,29 +38,8 @@ IDLE_S = 0.02
 REQUEST_DEADLINE_S = 10.0
 SNAPSHOT_EVERY_S = 30.0
 SNAPSHOT_AT_BYTES = 32_000_000
-MOST_OPEN_COMMANDS = 10_000
 
 T = TypeVar("T")
-
-
-class Outgoing(NamedTuple):
-    """A command as the aggregator hands it over."""
-
-    id: str
-    decision: str
-    entity: str
-    values: Mapping[str, Value]
-    issued_at_s: float
-    expires_at_s: float
-
-
-class Answer(NamedTuple):
-    """A device's answer to a command."""
-
-    id: str
-    done: bool
-    at_s: float
-    note: str
 
 
 class Exchange(NamedTuple):
@@ -102,17 +82,13 @@ class Router:
             self._topics.telemetry(entity): (number, 0) for entity, number in self._number.items()
         }
         self._delivered: tuple[int, int] | None = None  # last QoS 1 delivery: (mid, connection)
-        self._answers: deque[Answer] = deque(maxlen=MOST_OPEN_COMMANDS)
-        self._open: dict[str, Outgoing] = {}
-        self._expired: dict[str, None] = {}  # ids whose time ran out; their devices may still answer
-        self._late_answers = 0
+        self._desk = CommandDesk()
         self._astray = 0  # couplings to entities that are not in the city
         self._letters: list[DeadLetter] = []
         self._dead_reasons: dict[str, int] = {}
         self.first_reading_s: float | None = None
         self._requests: queue.Queue[tuple[Callable[[], Any], Future[Any]]] = queue.Queue(maxsize=1000)
         self._stopping = threading.Event()
-        self._failure = ""
         self._client = mqtt_client(
             plan.broker,
             client_id=f"{plan.scenario.city}-router",
@@ -159,10 +135,10 @@ class Router:
                     self._routing.trim(self._links.oldest_needed(self._log.next_offset))
             self._publish(self._topics.status, _status(self._scenario.city, "down"), qos=1, retain=True)
             self._client.close()
-        except Exception as error:
-            self._failure = f"{type(error).__name__}: {error}"
+        except Exception:
             log.exception("the router's loop failed")
-            raise
+            # a router that only looks alive is worse than none: Ray starts the process again
+            os._exit(1)
 
     def _patience_s(self, committed: float) -> float:
         """How long to wait for the network: until the next commit is due, or a look at the calls, or at requests."""
@@ -192,8 +168,6 @@ class Router:
 
     def _ask(self, work: Callable[[], T]) -> T:
         """Have the thread do something and wait for it, with a deadline."""
-        if self._failure:
-            raise RuntimeError(f"the router has failed: {self._failure}")
         result: Future[T] = Future()
         self._requests.put((work, result), timeout=REQUEST_DEADLINE_S)
         return result.result(timeout=REQUEST_DEADLINE_S)
@@ -261,19 +235,11 @@ class Router:
             self._routing.refuse(payload)
             self._dead(topic, bad.reason, bad.detail, payload)
             return
-        command = self._open.get(answer.id)
-        if command is None and answer.id in self._expired:
-            self._late_answers += 1
-            return
-        if command is None or command.entity != entity:
+        verdict, values = self._desk.acknowledged(entity, answer, now_s)
+        if verdict is Verdict.UNKNOWN:
             self._routing.refuse(payload)
             self._dead(topic, Reason.UNKNOWN_COMMAND, answer.id, payload)
-            return
-        del self._open[answer.id]
-        done = answer.status == "done"
-        self._answers.append(Answer(answer.id, done, now_s, answer.reason or ("" if done else answer.status)))
-        if done:
-            values = {**command.values, **{k: v for k, v in answer.values.items() if k in command.values}}
+        elif verdict is Verdict.DONE:
             self._routing.tell(self._number[entity], Channel.COMMAND, now_s, values, now_s)
 
     def _dead(
@@ -352,17 +318,11 @@ class Router:
             self._publish(channels[channel], payload)
         for entity, payload in states:
             self._publish(self._topics.state(entity), payload, retain=True)
-        for command_id in [each.id for each in self._open.values() if each.expires_at_s < now_s]:
-            del self._open[command_id]
-            self._expired[command_id] = None
-        while len(self._expired) > MOST_OPEN_COMMANDS:
-            del self._expired[next(iter(self._expired))]
-        answers = list(self._answers)
-        self._answers.clear()
-        return Exchange(answers, unsent, self._latest_s())
+        self._desk.expire(now_s)
+        return Exchange(self._desk.take_answers(), unsent, self._latest_s())
 
     def _send_command(self, command: Outgoing, now_s: float) -> bool:
-        if len(self._open) >= MOST_OPEN_COMMANDS:
+        if self._desk.full:
             return False
         payload = messages.encode_command(
             messages.Command(
@@ -376,7 +336,7 @@ class Router:
         )
         if not self._publish(self._topics.command(command.entity), payload, qos=1):
             return False
-        self._open[command.id] = command
+        self._desk.sent(command)
         self._routing.tell(self._number[command.entity], Channel.DESIRED, now_s, command.values, now_s)
         return True
 
@@ -443,8 +403,8 @@ class Router:
             "reconnects": self._client.reconnects,
             "first_reading_s": self.first_reading_s,
             "dead_letter_reasons": dict(self._dead_reasons),
-            "open_commands": len(self._open),
-            "late_answers": self._late_answers,
+            "open_commands": len(self._desk),
+            "late_answers": self._desk.late,
             "couplings_astray": self._astray,
             "log_bytes": self._log.held_bytes,
             "log_offset": self._log.next_offset,
