@@ -23,7 +23,7 @@ WINDOW = 4
 """Batches under way per twin actor; with fewer an actor idles between calls, with more its backlog hides in Ray."""
 CALL_DEADLINE_S = 30.0
 RETRY_S = (0.2, 5.0)
-FULL_BATCH = 500
+FULL_BATCH = 1000
 FLUSH_S = 0.01
 FLUSH_BUSY_S = 0.03
 """How long inputs may wait for company: a busy actor gains nothing from more and smaller calls."""

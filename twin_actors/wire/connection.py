@@ -22,6 +22,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from twin_actors.wire.address import BrokerAddress, explain_failure, explain_refusal
+from twin_actors.wire.buffered import BufferedClient, PlainClient, client_class
 from twin_actors.wire.outbox import MOST_INFLIGHT, Outbox
 
 Receive: TypeAlias = Callable[[str, bytes, int, int, int], None]
@@ -175,9 +176,9 @@ class Connection:
             raise failure
         return self.received - before
 
-    def _new_client(self) -> paho.Client:
+    def _new_client(self) -> BufferedClient | PlainClient:
         v5 = self._protocol == MQTTProtocolVersion.MQTTv5
-        client = paho.Client(
+        client = client_class()(
             CallbackAPIVersion.VERSION2,
             client_id=self.client_id,
             clean_session=None if v5 else self._clean_start,
@@ -246,16 +247,16 @@ class Connection:
         if wants != self._polled_for_write:
             self._poll.modify(sock.fileno(), select.POLLIN | (select.POLLOUT if wants else 0))
             self._polled_for_write = wants
-        if isinstance(sock, ssl.SSLSocket) and sock.pending():
+        if self._client.buffered or (isinstance(sock, ssl.SSLSocket) and sock.pending()):
             return 0.0
         return min(timeout_s, _MISC_EVERY_S) if not self._connected else timeout_s
 
     def _serve(self, readable: bool) -> None:
         client = self._client
-        if readable or self._tls is not None:
+        if readable or client.buffered or self._tls is not None:
             for _ in range(_BURST):
                 seen = self.received
-                if client.loop_read() != _OK or client.socket() is None or self.received == seen:
+                if client.loop_read() != _OK or self.received == seen or client.socket() is None:
                     break
                 if self._failure is not None:
                     break
@@ -323,6 +324,7 @@ class Connection:
 
     def _on_socket_open(self, client: paho.Client, userdata: Any, sock: Any) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._client.forget_buffer()
         self._poll = select.poll()
         self._poll.register(sock.fileno(), select.POLLIN)
         self._poll.register(self._wake_in.fileno(), select.POLLIN)
