@@ -135,7 +135,7 @@ class CityUnderTest:
             time.sleep(0.02)
 
     def wait_applied(self, count: int, deadline_s: float = 120.0) -> float:
-        """When so many readings in all were applied; asked about every 40 ms, as each question costs the router time."""
+        """When so many readings in all were applied; asked every 40 ms: each question costs the router time."""
         deadline = time.monotonic() + deadline_s
         while True:
             ledger = self.city.ledger()

@@ -19,7 +19,7 @@ ROWS_SHOWN = 50
 
 
 def show(
-    words: Annotated[list[str], typer.Argument(metavar="[CITY] ENTITY", help="An id such as intersection/5th-main.")],
+    words: Annotated[list[str], typer.Argument(metavar="[CITY] ENTITY", help="An id: kind/name.")],
     as_json: AsJson = False,
 ) -> None:
     """Show the twin of one entity: estimated, reported, how far to trust it, and its alerts."""

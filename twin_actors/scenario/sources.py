@@ -236,7 +236,7 @@ def _check_columns(path: Path, section: ReplaySection, file: FilePath, index: In
             report.add(where, f"{section.file!r} has no column {column!r}; it has {shown}", word=column, known=header)
     if section.wide is not None and not report.entities_incomplete:
         times = {column for _, column in needed}
-        if not index.names(section.kind).intersection(entity_name(column) for column in header if column not in times):
+        if not set(index.names(section.kind)) & {entity_name(column) for column in header if column not in times}:
             report.add(
                 (*path, "wide"), f"no column of {section.file!r} is the name of a {section.kind} of this scenario"
             )
