@@ -215,6 +215,16 @@ def test_a_killed_router_comes_back_and_counts_from_there(make_scenario, ray_ses
         assert city["footfall/a"].reported.flow_pph == 309
         assert city["footfall/b"].reported.flow_pph == 404
 
+        # and the new router can bring back a twin whose past only the old one's log has held
+        actor = ray_session.get_actor("twins:00001", namespace="twin-actors-router-dies")
+        os.kill(ray_session.get(actor.hello.remote()).pid, signal.SIGKILL)
+        devices.say("footfall/b", {"flow_pph": 410}, at_s=city.now_s() - 1)
+        devices.flush()
+        ledger = settled(city, 6)
+        assert ledger.balanced, ledger
+        assert city["footfall/a"].reported.flow_pph == 309
+        assert city["footfall/a"].fates["applied"] == 10
+
 
 def test_the_state_of_chosen_twins_is_published_and_retained(make_scenario, ray_session):
     scenario = make_scenario(

@@ -100,7 +100,7 @@ class CityView:
         return bool(np.isfinite(merged.seen_at_s).all())
 
     def summary(self) -> dict[str, Any]:
-        """Twins and raised alerts per kind, for status lines."""
+        """Twins and raised alerts per kind, for status lines; ``oldest_look_s`` is None until all have been seen."""
         return {
             "kinds": {
                 name: {
@@ -108,9 +108,7 @@ class CityView:
                     "stale": int((merged.age_s > merged.kind.stale_after_s).sum()),
                     "silent": int(np.isinf(merged.age_s).sum()),
                     "alerts": int(sum(active.sum() for active in merged.alerts.values())),
-                    "oldest_look_s": float(np.nanmin(merged.seen_at_s))
-                    if np.isfinite(merged.seen_at_s).any()
-                    else None,
+                    "oldest_look_s": float(merged.seen_at_s.min()) if self._ready(merged) else None,
                 }
                 for name, merged in self._merged.items()
             }

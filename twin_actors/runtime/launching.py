@@ -149,6 +149,7 @@ def _start(
     controller = _controller(record, folder)
     _create_all(controller, len(plans), tell, deadline_s)
     wait_for_router(record, deadline_s=30.0)
+    _wait_for_first_look(record, deadline_s=30.0)
     if scenario.sources:
         tell("starting the devices", 0, 1)
         record.devices = start_devices(folder)
@@ -241,6 +242,21 @@ def wait_for_router(record: Record, *, deadline_s: float) -> None:
             why = status["broker_error"] if not status["connected"] else f"{standing.count('up')} of {len(standing)} up"
             raise TimeoutError(f"the router is not ready after {time.monotonic() - began:.0f} s: {why}")
         time.sleep(0.05)  # the same: asked until the deadline
+
+
+def _wait_for_first_look(record: Record, *, deadline_s: float) -> None:
+    """Return when the aggregator has seen every twin once, so that frames and queries have all their columns."""
+    import ray
+
+    aggregator = ray.get_actor("aggregator", namespace=record.namespace)
+    deadline = time.monotonic() + deadline_s
+    while True:
+        status = ray.get(aggregator.status.remote(), timeout=CALL_DEADLINE_S)
+        if status["tick"] and all(kind["oldest_look_s"] is not None for kind in status["kinds"].values()):
+            return
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"the aggregator has not seen all twins after {deadline_s:.0f} s: {status['errors']}")
+        time.sleep(0.05)  # the same
 
 
 def connect_ray(record: Record) -> None:

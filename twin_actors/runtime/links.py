@@ -196,6 +196,8 @@ class Links:
             share.before = outcomes
             if outcomes.offset > NOTHING_APPLIED:
                 link.fates_before = link.handle.fates_by_entity.remote()
+                # nothing in our log can bring back what it holds from before: keep it at once
+                link.snapshot = (link.handle.snapshot.remote(), now)
         if outcomes.offset >= share.outcomes.offset:  # it has applied what it was sent; only its answer was lost
             answer = Reply(True, hello.epoch, hello.incarnation, outcomes, hello.refused, share.latest_s, share.busy_s)
             refused = self._routing.confirm(share, answer)
