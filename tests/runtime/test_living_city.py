@@ -260,3 +260,15 @@ def test_a_twin_actor_that_is_gone_for_good_is_created_again_with_a_higher_epoch
         assert city["footfall/a"].fates["applied"] == 11
         assert city["footfall/a"].reported.flow_pph == 333
         assert eventually(lambda: city.actors().loc["twins:00001", "epoch"] == 2)
+
+
+def test_a_burst_on_a_fast_clock_is_not_taken_for_the_future(make_scenario, ray_session):
+    """At 3,600 times the pace five seconds of tolerance are 1.4 ms: each message needs an arrival time of its own."""
+    fast = PACKED.replace("small", "fast") + "clock: {mode: scaled, speed: 3600, start: 2026-06-01T00:00:00Z}\n"
+    with living(make_scenario(fast)) as city, devices_of(city) as devices:
+        for _ in range(1000):
+            devices.say("footfall/a", {"flow_pph": 500})
+        devices.flush()
+        ledger = settled(city, 1000)
+        assert ledger.dead_lettered == 0, city.dead_letters(last=3).to_dict()
+        assert ledger.balanced
