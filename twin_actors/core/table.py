@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -97,6 +97,7 @@ class TwinTable:
         self.fates = np.zeros((len(Fate), n), np.int64)
         self.rejected_fields = np.zeros(n, np.int64)
         self.model_errors = np.zeros(n, np.int64)
+        self.failures: dict[str, str] = {}  # the last words of models that raised, by entity
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -154,13 +155,29 @@ class TwinTable:
         self.rejected_fields[twins] += cleaned.refused.sum(axis=0)
         news = cleaned.accepted.any(axis=0)
         if news.all():
-            self._estimate(twins, at_s, cleaned.values, cleaned.usable)
+            self._guarded(self._estimate, twins, at_s, cleaned.values, cleaned.usable)
         elif news.any():
-            self._estimate(twins[news], at_s[news], cleaned.values[:, news], cleaned.usable[:, news])
+            self._guarded(self._estimate, twins[news], at_s[news], cleaned.values[:, news], cleaned.usable[:, news])
         for column in map(int, np.flatnonzero(cleaned.fate == Fate.REJECTED)):
             row = int(np.argmax(cleaned.refused[:, column]))
             rejections.append(self._rejection(int(positions[column]), row, values[row, column], before, column))
         return cleaned.fate
+
+    def _guarded(self, stage: Callable[..., None], twins: NDArray[np.intp], *columns: NDArray[Any]) -> None:
+        """Run a stage that calls the model; where it raises, run it twin by twin and leave out only the culprits.
+
+        A twin whose model raises keeps its state; the failure is counted in ``model_errors`` and its words are kept in
+        ``failures``. Stages may be run again: time that has been moved is not moved twice.
+        """
+        try:
+            stage(twins, *columns)
+        except Exception as error:
+            if len(twins) > 1:
+                for part in (slice(n, n + 1) for n in range(len(twins))):
+                    self._guarded(stage, twins[part], *(column[..., part] for column in columns))
+                return
+            self.model_errors[twins] += 1
+            self.failures[self.ids[int(twins[0])]] = f"{type(error).__name__}: {error}"
 
     def _rejection(self, position: int, row: int, value: float, before: CleaningMemory, column: int) -> Rejection:
         if np.isnan(value):
@@ -234,7 +251,7 @@ class TwinTable:
 
     def _hold(self, held: Held, twins: NDArray[np.intp], at_s: Column, values: Column) -> None:
         until_s = np.maximum(self.time_s[twins], at_s)
-        self._advance(twins, until_s)
+        self._guarded(self._advance, twins, until_s)
         held.put(twins, values[: held.value.shape[0]], until_s)
 
     # -- time --------------------------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ class TwinCard:
         self.alerts = [name for name, active in shown.alerts.items() if active[column]]
         self.fates = dict(zip(("applied", "duplicate", "late", "rejected"), map(int, reported["fates"]), strict=True))
         self.missing_upstream = reported["missing_upstream"]
+        self.model_errors, self.failure = reported["model_errors"], reported["failure"]
         self._reported = reported
 
     def source(self, field: str) -> str:
@@ -106,6 +107,8 @@ class TwinCard:
             "alerts": self.alerts,
             "fates": self.fates,
             "missing_upstream": self.missing_upstream,
+            "model_errors": self.model_errors,
+            "failure": self.failure,
         }
 
     def __repr__(self) -> str:
@@ -120,6 +123,8 @@ class TwinCard:
             lines.append(f"  {shown.name:<22} {word} {'' if shown.labels else shown.unit}")
         for name, (desired, in_force) in self.differs.items():
             lines.append(f"  {name:<22} desired {desired} but in force {in_force}")
+        if self.model_errors:
+            lines.append(f"  the model failed {self.model_errors} times: {self.failure or 'no finite state'}")
         if self.alerts:
             lines.append(f"  ALERTS: {', '.join(self.alerts)}")
         return "\n".join(lines)

@@ -299,6 +299,8 @@ class Holder:
                     "score": table.score[:, twin].copy(),
                     "fates": table.fates[:, twin].copy(),
                     "rejected_fields": int(table.rejected_fields[twin]),
+                    "model_errors": int(table.model_errors[twin]),
+                    "failure": table.failures.get(entity, ""),
                     "missing_upstream": int(self.missing[group.first + twin]),
                     "time_s": float(table.time_s[twin]),
                 }

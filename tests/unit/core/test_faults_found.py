@@ -85,3 +85,25 @@ def test_what_is_shown_is_not_the_table_itself() -> None:
     shown = table.show(1000.0)
     shown.alerts["full"][:] = True
     assert not table.latches.active.any()
+
+
+@pytest.mark.parametrize("filter", ["diagonal", "joint"])
+def test_a_model_that_raises_for_one_twin_leaves_its_neighbours_alone(filter: str) -> None:
+    def predict(state, attributes, command, couplings, step):
+        if (attributes.area_m2 == 13.0).any():
+            raise ZeroDivisionError("thirteen")
+        return toy.predict(state, attributes, command, couplings, step)
+
+    ids = ["tank/1", "tank/2", "tank/3"]
+    broken = TwinTable(toy.tank(filter=filter, predict=predict), ids, np.array([[10.0, 13.0, 20.0], [4.0] * 3]))
+    sound = TwinTable(toy.tank(filter=filter), ids, np.array([[10.0, 13.0, 20.0], [4.0] * 3]))
+    for step in range(3):
+        values = np.full((5, 3), np.nan)
+        values[0] = 2.0 + 0.1 * step
+        batch = Batch(rows=np.arange(3), observed_at_s=np.full(3, 1000.0 + 60 * step), values=values)
+        for table in (broken, sound):
+            assert (table.apply(batch).fates == 0).all()
+    np.testing.assert_allclose(broken.x[:, [0, 2]], sound.x[:, [0, 2]], rtol=1e-12)
+    assert broken.model_errors.tolist() == [0, 2, 0]  # the first reading needs no prediction
+    assert broken.failures == {"tank/2": "ZeroDivisionError: thirteen"}
+    assert broken.cleaning.value[0, 1] == pytest.approx(2.2)
