@@ -188,7 +188,7 @@ class Links:
         behind = renewed and hello.outcomes.offset < share.outcomes.offset
         if behind and saved is not None and link.standing is Standing.ASKING:
             link.standing = Standing.RESTORING
-            link.question = (link.handle.restore.remote(saved[1], saved[2]), now)
+            link.question = (link.handle.restore.remote(saved.offset, saved.blob), now)
             return
         outcomes: Outcomes = hello.outcomes
         if share.before is None:

@@ -2,10 +2,36 @@
 
 from __future__ import annotations
 
-from twin_actors.store.base import DeadLetter, Entry, Log, LogTrimmed, StaleEpoch, Store
+from twin_actors.store.base import (
+    NOBODY,
+    DeadLetter,
+    Entry,
+    LetterState,
+    Log,
+    LogTrimmed,
+    Snapshot,
+    StaleEpoch,
+    Store,
+    StoreDamaged,
+    StoreUnavailable,
+)
 from twin_actors.store.memory import MemoryStore
 
-__all__ = ["DeadLetter", "Entry", "Log", "LogTrimmed", "MemoryStore", "StaleEpoch", "Store", "open_store"]
+__all__ = [
+    "NOBODY",
+    "DeadLetter",
+    "Entry",
+    "LetterState",
+    "Log",
+    "LogTrimmed",
+    "MemoryStore",
+    "Snapshot",
+    "StaleEpoch",
+    "Store",
+    "StoreDamaged",
+    "StoreUnavailable",
+    "open_store",
+]
 
 
 def open_store(url: str) -> Store:

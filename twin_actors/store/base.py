@@ -1,10 +1,14 @@
-"""The store's one interface: a router's log, snapshots, epochs, dead letters, decisions and commands."""
+"""The store's one interface: a router's log, snapshots, epochs, dead letters, records and registry of one city."""
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
+
+NOBODY = -1
+"""The entity number of inputs that belong to no entity of the city."""
 
 
 class Entry(NamedTuple):
@@ -17,15 +21,44 @@ class Entry(NamedTuple):
     payload: bytes
 
 
+class Snapshot(NamedTuple):
+    """A full copy of an actor's state: it has applied everything up to ``offset`` of its router's log.
+
+    ``at_s`` is the city time that the state has reached (s since the epoch); ``epoch`` wrote it.
+    """
+
+    epoch: int
+    offset: int
+    at_s: float
+    blob: bytes
+
+
+class LetterState(enum.Enum):
+    """What has been done about a dead letter."""
+
+    WAITING = "waiting"
+    REPLAYED = "replayed"
+    DISCARDED = "discarded"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetter:
-    """A reading that could not be used, as it came, with the reason."""
+    """A reading that could not be used, as it came, with the reason.
+
+    Its identity is its place in the log (``share``, ``offset``, ``element`` of the payload): added twice, it is kept
+    once. ``id`` is given by the store.
+    """
 
     topic: str
     reason: str
     detail: str
     payload: bytes
     received_at_s: float
+    share: str = ""
+    offset: int = -1
+    element: int = 0
+    state: LetterState = LetterState.WAITING
+    id: int = 0
 
 
 class StaleEpoch(Exception):
@@ -36,17 +69,45 @@ class LogTrimmed(Exception):
     """The log no longer holds what was asked for; a snapshot at or behind the oldest offset is needed."""
 
 
-class Log(Protocol):
-    """An append-only record of inputs; offsets rise by one an entry and never repeat, also over restarts."""
+class StoreUnavailable(Exception):
+    """The store cannot be written or read now (disk full, server away, locked); what was asked may be tried again.
 
-    def append(self, epoch: int, entries: Sequence[Entry]) -> int:
-        """Commit entries as one group and return the offset of the first. Raises StaleEpoch."""
+    Nothing of a failed append is in the log, or all of it is: see ``Log.append``.
+    """
+
+
+class StoreDamaged(Exception):
+    """The store was found inconsistent, or it is of a schema that this version does not know."""
+
+
+class Log(Protocol):
+    """An append-only record of inputs; offsets rise by one an entry and never repeat, also over restarts.
+
+    One writer at a time, fenced by its epoch; any number of readers in other processes.
+    """
+
+    def append(self, epoch: int, entries: Sequence[Entry], expected: int | None = None) -> int:
+        """Commit entries durably as one group and return the offset of the first.
+
+        The epoch of the log's share (see ``Store.next_epoch``) is checked in the same transaction. After an
+        append whose outcome is not known (StoreUnavailable) the writer repeats it with ``expected``, the offset that
+        its first entry was to have; when the log's end is already ``expected + len(entries)`` the group was
+        committed and nothing is written again. Raises StaleEpoch, StoreUnavailable.
+        """
 
     def read(self, first: int, limit: int) -> list[tuple[int, Entry]]:
-        """Up to ``limit`` entries from offset ``first`` on. Raises LogTrimmed."""
+        """Up to ``limit`` entries from offset ``first`` on. Raises LogTrimmed, StoreUnavailable."""
+
+    def read_of(
+        self, entity: int, *, since_s: float = ..., until_s: float = ..., first: int = 0
+    ) -> list[tuple[int, Entry]]:
+        """Entries of one entity, in log order, received in [since_s, until_s) and at offset ``first`` or later."""
 
     def trim(self, before: int) -> None:
-        """Forget what lies before an offset (all of it is in snapshots)."""
+        """No recovery needs what lies before an offset (all of it is in snapshots).
+
+        The memory engine forgets it; durable engines may move it to history, and keep it as long as retention says.
+        """
 
     @property
     def began(self) -> int:
@@ -56,28 +117,57 @@ class Log(Protocol):
     def next_offset(self) -> int: ...
 
     @property
-    def held_bytes(self) -> int: ...
+    def held_bytes(self) -> int:
+        """About how much a recovery without any snapshot would have to read."""
 
 
 class Store(Protocol):
-    """Everything a city keeps. Engines are chosen by URL with ``open_store``."""
+    """Everything that one city keeps. Engines are chosen by URL with ``open_store``; calls are thread-safe."""
+
+    @property
+    def durable(self) -> bool:
+        """Whether what was written outlives this process."""
 
     def log(self, share: str) -> Log: ...
 
     def next_epoch(self, name: str) -> int:
-        """Raise the epoch of ``name`` by one and return it (compare-and-set)."""
+        """Raise the epoch of ``name`` by one and return it (compare-and-set): all before it are stale from now on."""
 
-    def save_snapshot(self, name: str, epoch: int, offset: int, blob: bytes) -> None:
-        """Keep it in place of an older one; one of a lower offset changes nothing. Raises StaleEpoch."""
+    def epoch(self, name: str) -> int:
+        """The epoch in force; 0 when there has been none."""
 
-    def load_snapshot(self, name: str) -> tuple[int, int, bytes] | None:
-        """The newest (epoch, offset, blob) of an actor."""
+    def save_snapshot(self, name: str, epoch: int, offset: int, blob: bytes, at_s: float = 0.0) -> None:
+        """Keep it beside older ones; one of a lower offset than the newest changes nothing. Raises StaleEpoch."""
+
+    def load_snapshot(self, name: str, *, at_s: float | None = None) -> Snapshot | None:
+        """The newest snapshot of an actor, or the newest whose ``at_s`` is not after a moment."""
 
     def add_dead_letters(self, letters: Sequence[DeadLetter]) -> None: ...
 
-    def dead_letters(self, last: int) -> list[DeadLetter]: ...
+    def dead_letters(self, last: int, *, state: LetterState | None = None, reason: str = "") -> list[DeadLetter]:
+        """The newest, oldest first; of one state or reason where given."""
 
-    def record(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Keep plain records: decisions, allocations, commands, emergencies."""
+    def dead_letter(self, number: int) -> DeadLetter:
+        """One by its id. Raises KeyError."""
 
-    def records(self, table: str, last: int) -> list[Mapping[str, Any]]: ...
+    def settle_dead_letter(self, number: int, state: LetterState) -> None:
+        """Note what was done about it. Raises KeyError."""
+
+    def record(self, table: str, rows: Sequence[Mapping[str, Any]], *, writer: str = "", epoch: int = 0) -> None:
+        """Keep plain JSON-able records: decisions, allocations, commands, emergencies, alerts.
+
+        A row with an ``id`` replaces the earlier row of the same table and id. With ``writer`` the epoch is checked in
+        the same transaction. Raises StaleEpoch, StoreUnavailable.
+        """
+
+    def records(self, table: str, last: int) -> list[Mapping[str, Any]]:
+        """The newest rows, oldest first."""
+
+    def put(self, key: str, value: bytes) -> None:
+        """Registry: keep a value under a key, in place of an older one."""
+
+    def get(self, key: str) -> bytes | None: ...
+
+    def keys(self, prefix: str = "") -> list[str]: ...
+
+    def close(self) -> None: ...

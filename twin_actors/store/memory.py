@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
-from twin_actors.store.base import DeadLetter, Entry, LogTrimmed, StaleEpoch
+from twin_actors.store.base import DeadLetter, Entry, LetterState, LogTrimmed, Snapshot, StaleEpoch
 
 T = TypeVar("T")
 
@@ -27,11 +29,13 @@ class MemoryLog:
         self._epoch = 0
         self._bytes = 0
 
-    def append(self, epoch: int, entries: Sequence[Entry]) -> int:
+    def append(self, epoch: int, entries: Sequence[Entry], expected: int | None = None) -> int:
         if epoch < self._epoch:
             raise StaleEpoch(f"log is written by epoch {self._epoch}, refused epoch {epoch}")
         self._epoch = epoch
         first = self._first + len(self._entries)
+        if expected is not None and first == expected + len(entries):
+            return expected
         self._entries.extend(entries)
         self._bytes += sum(map(_size, entries))
         return first
@@ -41,6 +45,15 @@ class MemoryLog:
             raise LogTrimmed(f"offset {first} was trimmed; the log begins at {self._first}")
         skip = first - self._first
         return list(enumerate(self._entries[skip : skip + limit], start=first))
+
+    def read_of(
+        self, entity: int, *, since_s: float = -math.inf, until_s: float = math.inf, first: int = 0
+    ) -> list[tuple[int, Entry]]:
+        return [
+            (offset, entry)
+            for offset, entry in enumerate(self._entries, start=self._first)
+            if entry.entity == entity and offset >= first and since_s <= entry.received_at_s < until_s
+        ]
 
     def trim(self, before: int) -> None:
         count = min(max(before - self._first, 0), len(self._entries))
@@ -64,48 +77,110 @@ def _size(entry: Entry) -> int:
 class MemoryStore:
     """See Store. Nothing survives the process: no durability is claimed."""
 
+    durable = False
+
     def __init__(self, first_offset: int | None = None) -> None:
         self._first_offset = first_offset
         self._logs: dict[str, MemoryLog] = {}
         self._epochs: dict[str, int] = {}
-        self._snapshots: dict[str, tuple[int, int, bytes]] = {}
-        self._dead: deque[DeadLetter] = deque()
-        self._dead_bytes = 0
+        self._snapshots: dict[str, Snapshot] = {}
+        self._letters: OrderedDict[int, DeadLetter] = OrderedDict()
+        self._letter_places: dict[tuple[str, int, int], int] = {}
+        self._letter_bytes = self._letters_made = 0
         self._records: dict[str, deque[Mapping[str, Any]]] = {}
+        self._registry: dict[str, bytes] = {}
 
     def log(self, share: str) -> MemoryLog:
         return self._logs.setdefault(share, MemoryLog(self._first_offset))
 
+    # -- epochs and snapshots ----------------------------------------------------------------------------------
+
     def next_epoch(self, name: str) -> int:
-        self._epochs[name] = self._epochs.get(name, 0) + 1
+        self._epochs[name] = self.epoch(name) + 1
         return self._epochs[name]
 
-    def save_snapshot(self, name: str, epoch: int, offset: int, blob: bytes) -> None:
+    def epoch(self, name: str) -> int:
+        return self._epochs.get(name, 0)
+
+    def _check(self, name: str, epoch: int) -> None:
+        if epoch < self.epoch(name):
+            raise StaleEpoch(f"{name}: epoch {epoch} is refused, epoch {self.epoch(name)} has taken over")
+
+    def save_snapshot(self, name: str, epoch: int, offset: int, blob: bytes, at_s: float = 0.0) -> None:
+        self._check(name, epoch)
         held = self._snapshots.get(name)
-        if held is not None and epoch < held[0]:
-            raise StaleEpoch(f"{name}: snapshot of epoch {epoch} refused, epoch {held[0]} wrote last")
+        if held is not None and epoch < held.epoch:
+            raise StaleEpoch(f"{name}: snapshot of epoch {epoch} refused, epoch {held.epoch} wrote last")
         if held is not None and (epoch, offset) < held[:2]:
             return  # the log may be trimmed up to the newer one already
-        self._snapshots[name] = (epoch, offset, blob)
+        self._snapshots[name] = Snapshot(epoch, offset, at_s, blob)
 
-    def load_snapshot(self, name: str) -> tuple[int, int, bytes] | None:
-        return self._snapshots.get(name)
+    def load_snapshot(self, name: str, *, at_s: float | None = None) -> Snapshot | None:
+        held = self._snapshots.get(name)
+        return None if held is None or (at_s is not None and held.at_s > at_s) else held
+
+    # -- dead letters ------------------------------------------------------------------------------------------
 
     def add_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
         for letter in letters:
-            self._dead.append(letter)
-            self._dead_bytes += len(letter.payload)
-        while len(self._dead) > MOST_RECORDS or self._dead_bytes > MOST_LETTER_BYTES:
-            self._dead_bytes -= len(self._dead.popleft().payload)
+            place = letter.share, letter.offset, letter.element
+            if letter.offset >= 0 and place in self._letter_places:
+                continue
+            self._letters_made += 1
+            self._letters[self._letters_made] = replace(letter, id=self._letters_made)
+            self._letter_places[place] = self._letters_made
+            self._letter_bytes += len(letter.payload)
+        while len(self._letters) > MOST_RECORDS or self._letter_bytes > MOST_LETTER_BYTES:
+            _, oldest = self._letters.popitem(last=False)
+            self._letter_places.pop((oldest.share, oldest.offset, oldest.element), None)
+            self._letter_bytes -= len(oldest.payload)
 
-    def dead_letters(self, last: int) -> list[DeadLetter]:
-        return _newest(self._dead, last)
+    def dead_letters(self, last: int, *, state: LetterState | None = None, reason: str = "") -> list[DeadLetter]:
+        return _newest(
+            (
+                letter
+                for letter in self._letters.values()
+                if (state is None or letter.state is state) and reason in ("", letter.reason)
+            ),
+            last,
+        )
 
-    def record(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        self._records.setdefault(table, deque(maxlen=MOST_RECORDS)).extend(rows)
+    def dead_letter(self, number: int) -> DeadLetter:
+        if number not in self._letters:
+            raise KeyError(f"no dead letter {number}; the newest is {self._letters_made}")
+        return self._letters[number]
+
+    def settle_dead_letter(self, number: int, state: LetterState) -> None:
+        self._letters[number] = replace(self.dead_letter(number), state=state)
+
+    # -- records and registry ----------------------------------------------------------------------------------
+
+    def record(self, table: str, rows: Sequence[Mapping[str, Any]], *, writer: str = "", epoch: int = 0) -> None:
+        if writer:
+            self._check(writer, epoch)
+        kept = self._records.setdefault(table, deque(maxlen=MOST_RECORDS))
+        places = {row["id"]: place for place, row in enumerate(kept) if "id" in row}
+        for row in rows:
+            place = places.get(row.get("id"))
+            if place is None:
+                kept.append(row)
+            else:
+                kept[place] = row
 
     def records(self, table: str, last: int) -> list[Mapping[str, Any]]:
         return _newest(self._records.get(table, ()), last)
+
+    def put(self, key: str, value: bytes) -> None:
+        self._registry[key] = value
+
+    def get(self, key: str) -> bytes | None:
+        return self._registry.get(key)
+
+    def keys(self, prefix: str = "") -> list[str]:
+        return sorted(key for key in self._registry if key.startswith(prefix))
+
+    def close(self) -> None:
+        """Nothing to let go of."""
 
 
 def _newest(kept: Iterable[T], last: int) -> list[T]:
