@@ -1,8 +1,7 @@
 """An MQTT client that says how it is: reconnecting, bounded, with acknowledgements in the caller's hand.
 
 There is one engine, ``step``, which the router calls in its own thread; ``start`` runs the same engine in a thread for
-everybody else. All calls are thread-safe. Where every microsecond counts, say ``protocol="3.1.1"``: paho takes twice as
-long for a message of MQTT 5, because it reads its properties (12 against 25 µs).
+everybody else. All calls are thread-safe.
 """
 
 from __future__ import annotations
@@ -162,14 +161,16 @@ class MqttClient(Connection):
             if connection != self.connection or mid not in self._held:
                 self.stale_acknowledgements += 1
                 return 0
-            done = 0
-            while self._unacknowledged and self._connected:
+            if not self._connected:
+                return 0
+            mids = []
+            while self._unacknowledged:
                 oldest = self._unacknowledged.popleft()
                 self._held.discard(oldest)
-                self._client.ack(oldest, 1)
-                done += 1
+                mids.append(oldest)
                 if oldest == mid:
                     break
+            self._client.acknowledge(mids)
             if self._client.want_write():
                 self._wake()
-            return done
+            return len(mids)

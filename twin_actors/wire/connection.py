@@ -254,11 +254,15 @@ class Connection:
     def _serve(self, readable: bool) -> None:
         client = self._client
         if readable or client.buffered or self._tls is not None:
-            for _ in range(_BURST):
+            until = self.received + _BURST
+            while self.received < until:
                 seen = self.received
-                if client.loop_read() != _OK or self.received == seen or client.socket() is None:
+                client.take_publishes(self._arrived, until - seen)
+                if self._failure is not None or self.received >= until or client.cut_short:
                     break
-                if self._failure is not None:
+                if client.loop_read() != _OK or client.socket() is None or self._failure is not None:
+                    break
+                if self.received == seen and not client.buffered:
                     break
         if self._connected:
             if self._outbox.uses_qos_1 and client.on_publish is None:
@@ -420,19 +424,31 @@ class Connection:
             logger.error("%s", self.last_error)
 
     def _on_message(self, client: paho.Client, userdata: Any, message: paho.MQTTMessage) -> None:
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            topic = ""
+        self._deliver(topic, bytes(message.payload), message.qos, message.mid)  # type: ignore[arg-type]  # received ones are bytes
+
+    def _arrived(self, topic: bytes, payload: bytes, qos: int, mid: int) -> None:
+        """A message that the buffered client took past paho."""
+        try:
+            name = topic.decode()
+        except UnicodeDecodeError:
+            name = ""
+        self._deliver(name, payload, qos, mid)
+        if qos and not self._manual_ack:
+            self._client.acknowledge((mid,))
+
+    def _deliver(self, topic: str, payload: bytes, qos: int, mid: int) -> None:
         self.received += 1
-        qos, mid = message.qos, message.mid
         if qos and self._manual_ack:
             self._unacknowledged.append(mid)
             self._held.add(mid)
         if self._receive is None:
             return
         try:
-            topic = message.topic
-        except UnicodeDecodeError:
-            topic = ""
-        try:
-            self._receive(topic, message.payload, qos, mid, self.connection)  # type: ignore[arg-type]  # received ones are bytes
+            self._receive(topic, payload, qos, mid, self.connection)
         except Exception as error:  # raised by step: here it would leave paho in the middle of a packet
             self.callback_errors += 1
-            self._failure = error
+            self._failure = self._failure or error
