@@ -25,7 +25,8 @@ class MqttClient(Connection):
     ``subscriptions`` are renewed after every reconnect. With ``manual_ack`` QoS 1 deliveries are acknowledged by
     ``acknowledge`` only. At most ``max_queued`` messages wait to be sent for each QoS; what does not fit is refused,
     and counted in ``refused``. With ``clean_start=False`` the broker keeps the session of ``client_id`` for
-    ``session_expiry_s``. A TCP or TLS handshake may hold a ``step`` up for ``connect_timeout_s``.
+    ``session_expiry_s``, and with ``receive_maximum`` it has at most so many QoS 1 messages under way unacknowledged
+    (MQTT 5). A TCP or TLS handshake may hold a ``step`` up for ``connect_timeout_s``.
     """
 
     @property
@@ -112,6 +113,28 @@ class MqttClient(Connection):
             self._hang_up(politely=False)
             self._client = self._new_client()
             self._wake()
+
+    def pause(self) -> None:
+        """Leave the broker and stay away until ``resume``; it keeps QoS 1 for a session that lasts."""
+        with self._lock:
+            if not self.paused:
+                self.paused = True
+                self.last_error = "away from the broker until there is room for more"
+                self._hang_up(politely=False)
+                self._client = self._new_client()
+
+    def resume(self) -> None:
+        """Come back after ``pause``."""
+        with self._lock:
+            self.paused = False
+            self._next_attempt_s = 0.0
+
+    def wake(self) -> None:
+        """End the ``step`` under way in another thread."""
+        try:
+            self._wake_out.send(b"x")
+        except OSError:
+            return  # it is about to wake up anyway, or closed
 
     def __enter__(self) -> Self:
         return self.start()

@@ -69,6 +69,7 @@ class Connection:
         clean_start: bool = True,
         session_expiry_s: int = 86_400,
         manual_ack: bool = False,
+        receive_maximum: int | None = None,
         will: Will | None = None,
         max_queued: int = 10_000,
         max_inflight: int = 1_000,
@@ -83,6 +84,7 @@ class Connection:
         self._clean_start = clean_start
         self._session_expiry_s = session_expiry_s
         self._manual_ack = manual_ack
+        self._receive_maximum = receive_maximum
         self._will = will
         self._outbox = Outbox(max_queued, max_inflight)
         self._connect_timeout_s = connect_timeout_s
@@ -94,6 +96,7 @@ class Connection:
         self.stale_acknowledgements = 0
         self.failed_attempts = 0
         self.callback_errors = 0
+        self.paused = False
 
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
@@ -203,7 +206,7 @@ class Connection:
         return client
 
     def _reconnect_if_due(self) -> None:
-        if self._stopping or time.monotonic() < self._next_attempt_s:
+        if self._stopping or self.paused or time.monotonic() < self._next_attempt_s:
             return
         self._greeted = False
         self._opened_s = time.monotonic()
@@ -213,6 +216,8 @@ class Connection:
                 properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho's own
                 if not self._clean_start:
                     properties.SessionExpiryInterval = self._session_expiry_s
+                if self._receive_maximum is not None:
+                    properties.ReceiveMaximum = self._receive_maximum
                 self._client.connect(
                     address.host,
                     address.port,
