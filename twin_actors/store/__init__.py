@@ -35,8 +35,15 @@ __all__ = [
 
 
 def open_store(url: str) -> Store:
-    """The store behind a URL. Raises ValueError, naming the engines there are."""
-    scheme = url.split(":", 1)[0]
+    """The store behind a URL. Raises ValueError, naming the engines there are, and what the engine itself raises."""
+    scheme, _, rest = url.partition(":")
     if scheme == "memory":
         return MemoryStore()
-    raise ValueError(f"store {url!r}: this version knows the engine 'memory:' only")
+    if scheme == "sqlite":
+        from twin_actors.store.sqlite import SqliteStore  # here: readers of other engines need no SQL
+
+        path = rest.removeprefix("//")
+        if not path:
+            raise ValueError(f"store {url!r} names no folder: write sqlite: and an absolute path")
+        return SqliteStore(path)
+    raise ValueError(f"store {url!r}: this version knows the engines 'memory:' and 'sqlite:/folder'")
