@@ -182,7 +182,7 @@ class Router:
                         snapped = now
                         self._links.take_snapshots(now)
                         self._memory.save(self._latest_s())
-                    self._routing.trim(self._links.oldest_needed(self._memory.saved_offset + 1))
+                    self._routing.trim(self._links.oldest_needed(self._memory.needs))
             self._finish()
         except StaleEpoch as error:
             _end_of_a_stale_router(error)

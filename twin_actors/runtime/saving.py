@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -26,7 +27,7 @@ class RouterMemory:
     def __init__(self, store: Store, name: str, routing: Routing, desk: CommandDesk, letters: Letters) -> None:
         self._store, self._name = store, name
         self._routing, self._desk, self._letters = routing, desk, letters
-        self.saved_offset = -1
+        self.needs = 0  # the first offset of the log that a recovery from the last snapshot would read
         self.inputs_since = 0
         self.trouble = ""
 
@@ -35,9 +36,8 @@ class RouterMemory:
         if self._letters.waiting:
             return  # their readings must stay behind the snapshot, where a recovery finds them again
         offset = self._routing.committed_until - 1
-        blob = msgspec.msgpack.encode(
-            {"routing": self._routing.state(), "desk": self._desk.state(), "reasons": self._letters.reasons}
-        )
+        state = {"routing": self._routing.state(), "desk": self._desk.state(), "reasons": self._letters.reasons}
+        blob = msgspec.msgpack.encode(state)
         try:
             self._store.save_snapshot(
                 self._name, self._routing.epoch, offset, blob, at_s if at_s > float("-inf") else 0.0
@@ -48,7 +48,11 @@ class RouterMemory:
             self.trouble = str(error)
         else:
             self.trouble = ""
-            self.saved_offset, self.inputs_since = offset, 0
+            self.inputs_since = 0
+            self._needs(offset, state["routing"])
+
+    def _needs(self, offset: int, routing: Mapping[str, Any]) -> None:
+        self.needs = min([offset + 1, *(share["waits_from"] for share in routing["shares"].values())])
 
     def recover(self) -> None:
         """Go on from the last snapshot and everything that the log holds behind it."""
@@ -60,7 +64,7 @@ class RouterMemory:
             first = kept.offset + 1
             self._desk.restore(state["desk"])  # type: ignore[index]  # as written by save()
             self._letters.reasons = dict(state["reasons"])  # type: ignore[index]
-            self.saved_offset = kept.offset
+            self._needs(kept.offset, state["routing"])  # type: ignore[index]
         count = 0
         for offset, entry in self._routing.resume(None if state is None else state["routing"], first):
             self._follow(offset, entry)

@@ -181,7 +181,10 @@ class SimulatedCity:
 
     def trim(self) -> None:
         """Forget what no actor and no router can need any more."""
-        needed = 0 if self.kept is None else self.kept[0] + 1
+        needed = 0
+        if self.kept is not None:
+            offset, state = self.kept
+            needed = min(offset + 1, *(share["waits_from"] for share in state["shares"].values()))
         for line in self.lines.values():
             saved = NOTHING_APPLIED if line.saved is None else line.saved[0]
             needed = min(needed, saved + 1)

@@ -95,7 +95,7 @@ def test_batches_follow_each_other_without_gap_or_overlap() -> None:
 
 
 def test_a_batch_is_bounded_by_count() -> None:
-    city = SimulatedCity(backlog=10 * LARGEST_COUNT)
+    city = SimulatedCity(backlog=10 * LARGEST_COUNT, in_memory=10 * LARGEST_COUNT)
     for _ in range(LARGEST_COUNT + 1):
         city.arrive(0, b"{}")
     city.commit()
