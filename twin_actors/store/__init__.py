@@ -39,4 +39,12 @@ def open_store(url: str) -> Store:
     scheme = url.split(":", 1)[0]
     if scheme == "memory":
         return MemoryStore()
-    raise ValueError(f"store {url!r}: this version knows the engine 'memory:' only")
+    if scheme in ("postgresql", "postgres"):
+        try:
+            from twin_actors.store.postgres import PostgresStore  # here: its library is an extra
+        except ImportError as error:
+            raise ValueError(
+                f"a PostgreSQL store needs the extra: pip install 'twin-actors[postgres]' ({error})"
+            ) from error
+        return PostgresStore(url)
+    raise ValueError(f"store {scheme + ':'!r}: this version knows the engines 'memory:' and 'postgresql:' only")
