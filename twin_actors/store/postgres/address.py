@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -46,23 +46,25 @@ class Address:
         Raises ValueError, without the password.
         """
         parts = urlsplit(url)
-        query = dict(parse_qsl(parts.query, keep_blank_values=True))
-        schema = query.pop("schema", DEFAULT_SCHEMA)
+        schema, kept = DEFAULT_SCHEMA, []
+        for parameter in parts.query.split("&"):
+            if parameter.startswith("schema="):
+                schema = unquote(parameter.removeprefix("schema="))
+            elif parameter:
+                kept.append(parameter)  # libpq's own, as it was written
         if not _SCHEMA.fullmatch(schema) or schema.startswith("pg_"):
             raise ValueError(
                 f"store: schema={schema!r} cannot be a PostgreSQL schema of a city: take a lower-case letter or _, "
                 "then up to 62 lower-case letters, digits and _, and not the beginning pg_"
             )
-        secret = unquote(parts.password) if parts.password else ""
         try:
-            named = conninfo_to_dict(urlunsplit(parts._replace(query=urlencode(query))))
+            named = conninfo_to_dict(urlunsplit(parts._replace(query="&".join(kept))))
         except psycopg.ProgrammingError as error:
-            said = str(error).strip()
-            for each in filter(None, (secret, parts.password, parts.netloc)):
-                said = said.replace(each, "***")
+            # libpq repeats the piece that it does not understand; elsewhere that may be one of the password
+            said = f" ({str(error).strip()})" if "query parameter" in str(error) else ""
             raise ValueError(
-                "store: write postgresql://user:password@host:port/database?schema=city, with % signs, slashes and "
-                f"the like in the password percent-encoded ({said})"
+                "store: write postgresql://user:password@host:port/database?schema=city, with %, /, @ and the like "
+                f"in the password percent-encoded (% is %25, / is %2F, @ is %40){said}"
             ) from None
         conninfo = {key: str(value) for key, value in named.items() if value is not None}
         ours = {

@@ -12,9 +12,7 @@ from twin_actors.store.base import DeadLetter, LetterState, Snapshot, StaleEpoch
 from twin_actors.store.postgres.address import Address
 from twin_actors.store.postgres.log import SEGMENT_ENTRIES, PostgresLog, insert_epoch
 from twin_actors.store.postgres.schema import migrate
-from twin_actors.store.postgres.session import Connection, Session
-
-MIGRATION_S = 120.0
+from twin_actors.store.postgres.session import CALL_S, Connection, Session
 
 _LETTER = "topic, reason, detail, payload, received_at_s, share, log_offset, element, state, id"
 
@@ -24,20 +22,20 @@ class PostgresStore:
 
     durable = True
 
-    def __init__(self, url: str, *, segment_entries: int = SEGMENT_ENTRIES) -> None:
-        """Connect, and create or migrate the city's schema.
+    def __init__(self, url: str, *, segment_entries: int = SEGMENT_ENTRIES, call_s: float = CALL_S) -> None:
+        """Connect, and create or migrate the city's schema. No call waits much longer than twice ``call_s``.
 
         Raises ValueError when the URL, the user, the password or the database is wrong, StoreUnavailable when the
         server cannot be reached, StoreDamaged when a newer version of the software has written the schema.
         """
         self._address = Address.of(url)
         self._segment_entries = segment_entries
-        self._writing = Session(self._address, "writer", autocommit=False)
-        self._reading = Session(self._address, "reader", autocommit=True)
+        self._writing = Session(self._address, "writer", autocommit=False, call_s=call_s)
+        self._reading = Session(self._address, "reader", autocommit=True, call_s=call_s)
         self._logs: dict[str, PostgresLog] = {}
         self._making = threading.Lock()
         try:
-            self._writing.run(lambda connection: migrate(connection, self._address.schema), within_s=MIGRATION_S)
+            self._writing.run(lambda connection: migrate(connection, self._address.schema), opening=True)
         except BaseException:
             self.close()
             raise

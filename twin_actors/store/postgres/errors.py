@@ -80,6 +80,10 @@ def translated(error: psycopg.Error, address: Address, *, committing: bool = Fal
     """The store's exception for one of psycopg's."""
     said = address.without_password(" ".join(str(error).split()))
     code = error.sqlstate or ""
+    if committing:
+        return OutcomeUnknown(
+            f"{address.where}: the connection was lost during a commit; what was written may be there or not ({said})"
+        )
     if code in _DAMAGED:
         return StoreDamaged(f"{address.where}, schema {address.schema!r}: {_DAMAGED[code]} ({said})")
     if code == "42501":
@@ -88,10 +92,6 @@ def translated(error: psycopg.Error, address: Address, *, committing: bool = Fal
         )
     if isinstance(error, psycopg.DataError) or code[:2] == "22":
         return ValueError(f"PostgreSQL cannot keep this value: {said}")
-    if committing and not code:
-        return OutcomeUnknown(
-            f"{address.where}: the connection was lost during a commit; what was written may be there or not ({said})"
-        )
     if code in _UNAVAILABLE:
         return StoreUnavailable(f"{address.where}: {_UNAVAILABLE[code]} ({said})")
     if isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError)):

@@ -29,6 +29,7 @@ class Connection(psycopg.Connection[Any]):
     """psycopg's, with a deadline over everything that a call waits for (a frozen server keeps its sockets open)."""
 
     overdue_at = float("inf")  # time.monotonic()
+    overdue = False
 
     def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
         return super().wait(_until(gen, self), *args, **kwargs)
@@ -41,6 +42,7 @@ def _until(gen: Any, connection: Connection) -> Generator[Any, Any, Any]:
         while True:
             ready = yield wanted
             if time.monotonic() > connection.overdue_at:
+                connection.overdue = True
                 connection.pgconn.finish()
                 raise psycopg.OperationalError("the server did not answer within the deadline")
             wanted = gen.send(ready)
@@ -51,41 +53,53 @@ def _until(gen: Any, connection: Connection) -> Generator[Any, Any, Any]:
 class Session:
     """A connection for one purpose (writing, reading), made when first needed. Threads take turns."""
 
-    def __init__(self, address: Address, purpose: str, *, autocommit: bool) -> None:
+    def __init__(self, address: Address, purpose: str, *, autocommit: bool, call_s: float = CALL_S) -> None:
         self._address, self._purpose, self._autocommit = address, purpose, autocommit
+        self._call_s = call_s
         self._turn = threading.Lock()
         self._connection: Connection | None = None
         self._closed = False
 
-    def run(self, work: Work[T], *, again: bool = True, within_s: float = CALL_S) -> T:
+    def run(self, work: Work[T], *, again: bool = True, opening: bool = False) -> T:
         """Do the work in one transaction and commit it.
 
         After a loss of the connection the work is done once more, over a new one. A loss during the commit is
         repeated only with ``again``: the work then has to leave the same when it is done twice. Raises
-        StoreUnavailable (OutcomeUnknown when it may have been committed), StoreDamaged, ValueError.
+        StoreUnavailable (OutcomeUnknown when it may have been committed), StoreDamaged, ValueError; Refused only
+        while the store is being ``opened``, because a user whose rights were withdrawn may get them back.
         """
-        started = time.monotonic()
-        if not self._turn.acquire(timeout=within_s):
-            raise StoreUnavailable(f"{self._address.where}: other calls have kept the connection for {within_s:g} s")
+        if not self._turn.acquire(timeout=self._call_s):
+            raise StoreUnavailable(
+                f"{self._address.where}: other calls have kept the connection for {self._call_s:g} s"
+            )
         try:
             try:
-                return self._attempt(work, started + within_s)
+                return self._attempt(work)
             except _Lost as lost:
-                if lost.committing and not again:
+                if lost.overdue or (lost.committing and not again):
                     raise self._translated(lost) from lost.error
+                unknown = lost if lost.committing else None
             try:
-                return self._attempt(work, time.monotonic() + within_s)
+                return self._attempt(work)
             except _Lost as lost:
-                raise self._translated(lost) from lost.error
+                raise self._translated(unknown or lost) from lost.error
+            except StoreUnavailable as error:
+                if unknown is None:
+                    raise
+                raise self._translated(unknown) from error
+        except Refused as error:
+            if opening:
+                raise
+            raise StoreUnavailable(str(error)) from None
         finally:
             self._turn.release()
 
     def _translated(self, lost: _Lost) -> Exception:
         return translated(lost.error, self._address, committing=lost.committing)
 
-    def _attempt(self, work: Work[T], overdue_at: float) -> T:
+    def _attempt(self, work: Work[T]) -> T:
         connection = self._connected()
-        connection.overdue_at = overdue_at
+        connection.overdue_at = time.monotonic() + self._call_s
         committing = False
         try:
             result = work(connection)
@@ -95,8 +109,9 @@ class Session:
             return result
         except psycopg.Error as error:
             if connection.closed or not self._undone(connection):
+                overdue = connection.overdue
                 self._let_go()
-                raise _Lost(error, committing=committing) from error
+                raise _Lost(error, committing=committing, overdue=overdue) from error
             if error.sqlstate in _AGAIN:
                 raise _Lost(error, committing=False) from error
             raise translated(error, self._address) from error
@@ -147,7 +162,7 @@ class Session:
     def close(self) -> None:
         """End the connection; calls after it raise StoreUnavailable."""
         self._closed = True  # seen by whoever has the turn next
-        if self._turn.acquire(timeout=CALL_S):
+        if self._turn.acquire(timeout=self._call_s):
             try:
                 self._let_go()
             finally:
@@ -157,9 +172,9 @@ class Session:
 class _Lost(Exception):
     """The connection was lost (or the transaction undone by the server) in the middle of some work."""
 
-    def __init__(self, error: psycopg.Error, *, committing: bool) -> None:
+    def __init__(self, error: psycopg.Error, *, committing: bool, overdue: bool = False) -> None:
         super().__init__(str(error))
-        self.error, self.committing = error, committing
+        self.error, self.committing, self.overdue = error, committing, overdue
 
 
 def _check(connection: Connection, address: Address) -> None:
