@@ -54,7 +54,7 @@ class PostgresStore:
 
     def next_epoch(self, name: str) -> int:
         # done twice after a lost commit, an epoch is left out, which harms nobody
-        return self._writing.run(
+        epoch: int = self._writing.run(
             lambda connection: _one(
                 connection,
                 "INSERT INTO epochs AS e (name, epoch) VALUES (%s, 1) "
@@ -62,11 +62,13 @@ class PostgresStore:
                 (name,),
             )
         )
+        return epoch
 
     def epoch(self, name: str) -> int:
-        return self._reading.run(
-            lambda connection: _one(connection, "SELECT coalesce(max(epoch), 0) FROM epochs WHERE name = %s", (name,))
+        held: int | None = self._reading.run(
+            lambda connection: _one(connection, "SELECT epoch FROM epochs WHERE name = %s", (name,))
         )
+        return held or 0
 
     # -- snapshots ---------------------------------------------------------------------------------------------
 
@@ -199,9 +201,10 @@ class PostgresStore:
         )
 
     def get(self, key: str) -> bytes | None:
-        return self._reading.run(
+        value: bytes | None = self._reading.run(
             lambda connection: _one(connection, "SELECT value FROM registry WHERE key = %s", (key,))
         )
+        return value
 
     def keys(self, prefix: str = "") -> list[str]:
         def work(connection: Connection) -> list[str]:
