@@ -149,7 +149,7 @@ class PostgresServer:
         except subprocess.TimeoutExpired:
             self.kill()
             raise
-        psutil.wait_procs(family, timeout=END_DEADLINE_S)
+        _wait_gone(family)
         self._process = None
 
     def kill(self) -> None:
@@ -161,7 +161,7 @@ class PostgresServer:
             with contextlib.suppress(psutil.NoSuchProcess):
                 each.kill()
         self._process.wait(END_DEADLINE_S)
-        psutil.wait_procs(family, timeout=END_DEADLINE_S)
+        _wait_gone(family)
         self._process = None
 
     def restart(self, *, immediate: bool = False) -> None:
@@ -206,6 +206,22 @@ class PostgresServer:
 
     def log_text(self) -> str:
         return (self.folder / "server.log").read_text(errors="replace")
+
+
+def _wait_gone(family: list[psutil.Process]) -> None:
+    """Wait until none of them runs. A child whose parent was killed may stay a zombie until init looks at it."""
+    deadline = time.monotonic() + END_DEADLINE_S
+    while any(map(_runs, family)):
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"processes of PostgreSQL did not end: {family}")
+        time.sleep(0.01)  # a pause between two looks, bounded by the deadline
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _free_port() -> int:
