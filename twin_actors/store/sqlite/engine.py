@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ import msgspec
 
 from twin_actors.store.base import DeadLetter, LetterState, Snapshot, StaleEpoch
 from twin_actors.store.sqlite import snapshots
+from twin_actors.store.sqlite.faults import explained
 from twin_actors.store.sqlite.file import SqliteFile
 from twin_actors.store.sqlite.log import SqliteLog
 from twin_actors.store.sqlite.schema import CITY, LOG, SNAPSHOTS, held_epoch, raise_epoch
@@ -25,11 +27,13 @@ _LETTER = "topic, reason, detail, payload, received_at_s, share, log_offset, ele
 class SqliteStore:
     """See Store. Files are made by the first write; any number of processes of one machine may use them."""
 
-    durable = True
+    def __init__(self, folder: str | Path, *, durable: bool = True) -> None:
+        """``folder`` must be absolute: processes of a city have different working folders. Raises ValueError.
 
-    def __init__(self, folder: str | Path) -> None:
-        """``folder`` must be absolute: processes of a city have different working folders. Raises ValueError."""
+        Not ``durable``: nothing waits for the disk; it is for cities that need not outlive the power or ``down``.
+        """
         self.folder = Path(folder)
+        self.durable = durable
         if not self.folder.is_absolute():
             raise ValueError(
                 f"store folder {str(folder)!r} is relative, and the city's processes run in folders of their own: "
@@ -37,8 +41,10 @@ class SqliteStore:
             )
         if self.folder.exists() and not self.folder.is_dir():
             raise ValueError(f"{self.folder} is a file, but an embedded store needs a folder: name another one")
-        self._city = SqliteFile(self.folder / "city.sqlite", CITY)
-        self._snapshots = SqliteFile(self.folder / "snapshots.sqlite", SNAPSHOTS, page_bytes=SNAPSHOT_PAGE_BYTES)
+        self._city = SqliteFile(self.folder / "city.sqlite", CITY, durable=durable)
+        self._snapshots = SqliteFile(
+            self.folder / "snapshots.sqlite", SNAPSHOTS, page_bytes=SNAPSHOT_PAGE_BYTES, durable=durable
+        )
         self._logs: dict[str, SqliteLog] = {}
         self._log_files: dict[str, SqliteFile] = {}
         self._making = threading.Lock()
@@ -55,7 +61,8 @@ class SqliteStore:
 
     def _log_file(self, share: str) -> SqliteFile:
         if share not in self._log_files:
-            self._log_files[share] = SqliteFile(self.folder / f"log-{quote(share, safe='')}.sqlite", LOG)
+            path = self.folder / f"log-{quote(share, safe='')}.sqlite"
+            self._log_files[share] = SqliteFile(path, LOG, durable=self.durable)
         return self._log_files[share]
 
     def _make_log(self, share: str, file: SqliteFile) -> None:
@@ -179,6 +186,12 @@ class SqliteStore:
             "SELECT key FROM registry WHERE substr(key, 1, ?) = ? ORDER BY key", (len(prefix), prefix)
         )
         return [key for (key,) in rows]
+
+    def erase(self) -> None:
+        self.close()
+        if self.folder.exists():
+            with explained(self.folder):
+                shutil.rmtree(self.folder)
 
     def close(self) -> None:
         for file in (self._city, self._snapshots, *self._log_files.values()):
