@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -103,10 +104,21 @@ class City:
 
     # -- actors ------------------------------------------------------------------------------------------------
 
-    def _call(self, actor: str, method: str, *arguments: Any, deadline_s: float = DEADLINE_S) -> Any:
+    def _call(
+        self, actor: str, method: str, *arguments: Any, deadline_s: float = DEADLINE_S, again: bool = True
+    ) -> Any:
+        """Ask an actor; one that is being started again is asked again within the deadline, unless not ``again``."""
+        deadline = time.monotonic() + deadline_s
         try:
-            handle = self._ray.get_actor(actor, namespace=self._record.namespace)
-            return self._ray.get(getattr(handle, method).remote(*arguments), timeout=deadline_s)
+            while True:
+                try:
+                    handle = self._ray.get_actor(actor, namespace=self._record.namespace)
+                    left_s = max(deadline - time.monotonic(), 0.1)
+                    return self._ray.get(getattr(handle, method).remote(*arguments), timeout=left_s)
+                except (ValueError, self._ray.exceptions.RayActorError):
+                    if not again or time.monotonic() > deadline or self._ended():
+                        raise
+                    time.sleep(0.2)  # a restart cannot be waited on; the loop has a deadline
         except (ValueError, self._ray.exceptions.RayActorError) as error:
             raise CityNotFound(
                 f"the actor {actor!r} of {self.name!r} does not answer ({str(error).splitlines()[0]}): "
@@ -117,6 +129,16 @@ class City:
                 f"{actor} of {self.name} did not answer within {deadline_s:g} s; "
                 "it may be overloaded: see city.status()"
             ) from error
+
+    def _ended(self) -> bool:
+        """Nobody will start the actor again: the city's head, or its controller, is gone."""
+        if launching.running(self.name) is None:
+            return True
+        try:
+            self._ray.get_actor("controller", namespace=self._record.namespace)
+        except ValueError:
+            return True
+        return False
 
     # -- twins -------------------------------------------------------------------------------------------------
 
@@ -267,7 +289,7 @@ class City:
         if not values:
             raise ValueError(f"say what to set: {', '.join(layout.fields) or 'this kind takes no commands'}")
         checked = {name: _checked(layout, name, value) for name, value in values.items()}
-        return str(self._call("aggregator", "order", entity, checked, reason))
+        return str(self._call("aggregator", "order", entity, checked, reason, again=False))
 
     def status(self) -> dict[str, Any]:
         """Everything that the aggregator, the router and the controller say about themselves."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
+from psycopg import sql
 
 from twin_actors.store.base import DeadLetter, LetterState, Snapshot, StaleEpoch
 from twin_actors.store.postgres.address import Address
@@ -212,6 +213,10 @@ class PostgresStore:
             return [key for (key,) in connection.execute(query, (prefix,))]
 
         return self._reading.run(work)
+
+    def erase(self) -> None:
+        drop = sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(self._address.schema))
+        self._writing.run(lambda connection: connection.execute(drop))
 
     def close(self) -> None:
         self._writing.close()

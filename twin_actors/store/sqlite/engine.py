@@ -15,7 +15,6 @@ import msgspec
 
 from twin_actors.store.base import DeadLetter, LetterState, Snapshot, StaleEpoch
 from twin_actors.store.sqlite import snapshots
-from twin_actors.store.sqlite.faults import explained
 from twin_actors.store.sqlite.file import SqliteFile
 from twin_actors.store.sqlite.log import SqliteLog
 from twin_actors.store.sqlite.schema import CITY, LOG, SNAPSHOTS, held_epoch, raise_epoch
@@ -190,8 +189,7 @@ class SqliteStore:
     def erase(self) -> None:
         self.close()
         if self.folder.exists():
-            with explained(self.folder):
-                shutil.rmtree(self.folder)
+            shutil.rmtree(self.folder)
 
     def close(self) -> None:
         for file in (self._city, self._snapshots, *self._log_files.values()):
