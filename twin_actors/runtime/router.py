@@ -364,7 +364,7 @@ class Router:
             self._desk.close(answer.id, done=False, at_s=now_s, note=note)
 
     def _dead(self, topic: str, reason: Reason, detail: str, payload: bytes, entity: int | None = None) -> None:
-        """Log what no twin gets, with the words that its sender must see; it becomes a dead letter when that is durable."""
+        """Log what no twin gets, with the words for its sender; it becomes a dead letter when that is durable."""
         number = notes.NOBODY if entity is None else entity
         self._routing.refuse(topic, reason.value, reason.explain(detail), payload, self._clock.now_s(), number)
 

@@ -93,8 +93,8 @@ def store_url(document: Document, report: Report) -> str:
     if document.cluster is not None and scheme not in ("postgresql", "postgres"):
         report.add(
             path if "store" in document.model_fields_set else ("cluster",),
-            "a cluster needs a PostgreSQL store (store: {url: postgresql://user@host/database}): an embedded file cannot "
-            "follow an actor to another node",
+            "a cluster needs a PostgreSQL store (store: {url: postgresql://user@host/database}): an embedded file "
+            "cannot follow an actor to another node",
         )
     if scheme == "sqlite":
         folder = rest.removeprefix("//")
