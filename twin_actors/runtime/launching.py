@@ -250,8 +250,8 @@ def _check_store(where: StoreAddress, scenario: Scenario, plans: Sequence[ActorP
         if kept is not None and kept != own:
             raise LaunchRefused(
                 f"the store of {scenario.city} ({where.shown}) holds a city of other entities or another packing: "
-                f"launch it with the same 'entities' and 'placement', under another name, or begin anew with 'twin-actors down "
-                f"--volumes {scenario.city}', which deletes what it holds"
+                "launch it with the same 'entities' and 'placement', under another name, or begin anew with "
+                f"'twin-actors down --volumes {scenario.city}', which deletes what it holds"
             )
         store.put(PLAN_KEY, own)
         log = store.log("router")
