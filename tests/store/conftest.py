@@ -8,6 +8,16 @@ from pathlib import Path
 import pytest
 
 from twin_actors.store import MemoryStore, Store, open_store
+from twin_actors.testing.postgres import PostgresServer, postgres_server, why_not
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """One server for all tests; each takes a schema of its own, and whoever stops it starts it again."""
+    if reason := why_not():
+        pytest.skip(reason)
+    with postgres_server() as server:
+        yield server
 
 
 class Place:

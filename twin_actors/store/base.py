@@ -223,4 +223,7 @@ class Store(Protocol):
     def tables(self) -> list[str]:
         """The tables of records that there are."""
 
+    def erase(self) -> None:
+        """Delete everything. Nobody may be using it."""
+
     def close(self) -> None: ...

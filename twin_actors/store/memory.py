@@ -228,6 +228,9 @@ class MemoryStore:
     def tables(self) -> list[str]:
         return sorted(self._records)
 
+    def erase(self) -> None:
+        self.__init__(self._first_offset)  # type: ignore[misc]  # as new
+
     def close(self) -> None:
         """Nothing to let go of."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import sqlite3
 import threading
 import time
@@ -14,7 +15,7 @@ from urllib.parse import quote, unquote
 
 import msgspec
 
-from twin_actors.store.base import DeadLetter, LetterState, Snapshot, StaleEpoch
+from twin_actors.store.base import DeadLetter, LetterState, Snapshot, StaleEpoch, StoreUnavailable
 from twin_actors.store.history import Decode, Retention, Tidied
 from twin_actors.store.sqlite import snapshots
 from twin_actors.store.sqlite.file import SqliteFile
@@ -31,11 +32,13 @@ _LETTER = "topic, reason, detail, payload, received_at_s, share, log_offset, ele
 class SqliteStore:
     """See Store. Files are made by the first write; any number of processes of one machine may use them."""
 
-    durable = True
+    def __init__(self, folder: str | Path, *, durable: bool = True) -> None:
+        """``folder`` must be absolute: processes of a city have different working folders. Raises ValueError.
 
-    def __init__(self, folder: str | Path) -> None:
-        """``folder`` must be absolute: processes of a city have different working folders. Raises ValueError."""
+        Not ``durable``: nothing waits for the disk; it is for cities that need not outlive the power or ``down``.
+        """
         self.folder = Path(folder)
+        self.durable = durable
         if not self.folder.is_absolute():
             raise ValueError(
                 f"store folder {str(folder)!r} is relative, and the city's processes run in folders of their own: "
@@ -43,8 +46,10 @@ class SqliteStore:
             )
         if self.folder.exists() and not self.folder.is_dir():
             raise ValueError(f"{self.folder} is a file, but an embedded store needs a folder: name another one")
-        self._city = SqliteFile(self.folder / "city.sqlite", CITY)
-        self._snapshots = SqliteFile(self.folder / "snapshots.sqlite", SNAPSHOTS, page_bytes=SNAPSHOT_PAGE_BYTES)
+        self._city = SqliteFile(self.folder / "city.sqlite", CITY, durable=durable)
+        self._snapshots = SqliteFile(
+            self.folder / "snapshots.sqlite", SNAPSHOTS, page_bytes=SNAPSHOT_PAGE_BYTES, durable=durable
+        )
         self._logs: dict[str, SqliteLog] = {}
         self._log_files: dict[str, SqliteFile] = {}
         self._making = threading.Lock()
@@ -63,7 +68,8 @@ class SqliteStore:
 
     def _log_file(self, share: str) -> SqliteFile:
         if share not in self._log_files:
-            self._log_files[share] = SqliteFile(self.folder / f"log-{quote(share, safe='')}.sqlite", LOG)
+            path = self.folder / f"log-{quote(share, safe='')}.sqlite"
+            self._log_files[share] = SqliteFile(path, LOG, durable=self.durable)
         return self._log_files[share]
 
     def _history_folder(self, share: str) -> Path:
@@ -251,6 +257,14 @@ class SqliteStore:
 
     def tables(self) -> list[str]:
         return [table for (table,) in self._city.rows("SELECT DISTINCT of_table FROM records ORDER BY of_table")]
+
+    def erase(self) -> None:
+        self.close()
+        if self.folder.exists():
+            try:
+                shutil.rmtree(self.folder)
+            except OSError as error:
+                raise StoreUnavailable(f"{self.folder} cannot be deleted: {error}") from error
 
     def close(self) -> None:
         for file in (self._city, self._snapshots, *self._log_files.values()):

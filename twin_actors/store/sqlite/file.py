@@ -41,8 +41,10 @@ class Schema:
 class SqliteFile:
     """A file that is made by its first write; until then it reads as empty. Safe for threads."""
 
-    def __init__(self, path: Path, schema: Schema, *, page_bytes: int = 4096) -> None:
+    def __init__(self, path: Path, schema: Schema, *, page_bytes: int = 4096, durable: bool = True) -> None:
+        """Not ``durable``: what is written outlives this process, but not the machine's power."""
         self.path = path
+        self._synchronous = "FULL" if durable else "OFF"
         self._schema, self._page_bytes = schema, page_bytes
         self._writing = threading.Lock()
         self._writer: sqlite3.Connection | None = None
@@ -67,13 +69,13 @@ class SqliteFile:
                 self._writer = self._open()
             connection = self._writer
             try:
-                if not synced:
+                if not synced and self._synchronous == "FULL":
                     connection.execute("PRAGMA synchronous = NORMAL")
                 connection.execute("BEGIN IMMEDIATE")
                 yield connection
                 connection.execute("COMMIT")
                 if not synced:
-                    connection.execute("PRAGMA synchronous = FULL")
+                    connection.execute(f"PRAGMA synchronous = {self._synchronous}")
             except sqlite3.Error:
                 self._writer = None  # after an error of the disk its cache is not to be trusted
                 with suppress(sqlite3.Error):
@@ -81,7 +83,7 @@ class SqliteFile:
                 raise
             except BaseException:
                 connection.execute("ROLLBACK")
-                connection.execute("PRAGMA synchronous = FULL")
+                connection.execute(f"PRAGMA synchronous = {self._synchronous}")
                 raise
 
     @contextmanager
@@ -160,7 +162,7 @@ class SqliteFile:
             self._migrate(connection)
         if _number(connection, "application_id") != self._schema.application_id:
             raise StoreDamaged(f"{self.path} is a SQLite file, but not {self._schema.what}: name another folder")
-        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA synchronous = {self._synchronous}")
         connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
         connection.execute(f"PRAGMA journal_size_limit = {4 * CHECKPOINT_PAGES * self._page_bytes}")
 
