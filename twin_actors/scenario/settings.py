@@ -19,6 +19,7 @@ from twin_actors.scenario.model import (
     PlacementSettings,
     PolicyUse,
     ResourcePool,
+    RetentionSettings,
 )
 from twin_actors.scenario.report import Report
 
@@ -100,6 +101,11 @@ def store_url(document: Document, report: Report) -> str:
         folder = rest.removeprefix("//")
         return f"sqlite:{report.beside(path, folder)}" if folder else url
     return url
+
+
+def retention_settings(document: Document) -> RetentionSettings:
+    section = document.store.retention
+    return RetentionSettings(raw_s=section.raw, minute_s=section.minute, hour_s=section.hour)
 
 
 def place_settings(document: Document, report: Report) -> Place:
