@@ -111,13 +111,13 @@ class Sealing:
             yield taken
 
     def _seal(self, each: _Range) -> None:
-        path = self._folder / f"entries-{each.first:019d}-{each.stop:019d}.parquet"
-        parquet.write_file(path, parquet.entry_table(self._groups(each)))
+        name = f"entries-{each.first:019d}-{each.stop:019d}"
+        name = parquet.write_file(self._folder, name, parquet.entry_table(self._groups(each)))
         self._reached("written")
         with self._file.write() as connection:
             connection.execute(
                 "INSERT INTO sealed (first, count, since_s, until_s, file) VALUES (?, ?, ?, ?, ?)",
-                (each.first, each.stop - each.first, each.since_s, each.until_s, path.name),
+                (each.first, each.stop - each.first, each.since_s, each.until_s, name),
             )
             set_number(connection, "sealed_to", each.stop)
         self._reached("recorded")
@@ -154,8 +154,8 @@ class Sealing:
             rows = []
             for resolution, buckets in parts.items():
                 if len(buckets):
-                    name = f"{resolution.value}-{first:019d}-{first + count:019d}.parquet"
-                    parquet.write_file(self._folder / name, parquet.bucket_table(buckets))
+                    name = f"{resolution.value}-{first:019d}-{first + count:019d}"
+                    name = parquet.write_file(self._folder, name, parquet.bucket_table(buckets))
                     since_s, until_s = int(buckets.at_s.min()), int(buckets.at_s.max()) + resolution.width_s
                     rows.append((resolution.value, first, since_s, until_s, len(buckets), name))
             self._reached("rolled")
@@ -194,8 +194,8 @@ class Sealing:
     def _merge(self, resolution: Resolution, taken: list[tuple[int, int, int, str]]) -> None:
         buckets = merge([parquet.read_buckets(self._folder / file) for *_, file in taken])
         first = taken[0][1]
-        name = f"{resolution.value}-{first:019d}-{uuid.uuid4().hex}.parquet"
-        parquet.write_file(self._folder / name, parquet.bucket_table(buckets))
+        name = f"{resolution.value}-{first:019d}-{uuid.uuid4().hex}"
+        name = parquet.write_file(self._folder, name, parquet.bucket_table(buckets))
         since_s, until_s = int(buckets.at_s.min()), int(buckets.at_s.max()) + resolution.width_s
         self._reached("merged")
         with self._file.write() as connection:
