@@ -117,15 +117,7 @@ class PostgresLog:
     def _write(
         self, connection: Connection, number: int, segment: _Segment, first: int, group: Sequence[Entry]
     ) -> None:
-        pack = _ROW.pack
-        parts = [_HEADER]
-        for offset, (entity, channel, source, received_at_s, payload) in enumerate(group, start=first):
-            parts.append(
-                pack(7, 8, offset, 8, received_at_s, 4, number, 4, entity, 4, source, 2, channel, len(payload))
-            )
-            parts.append(payload)
-        parts.append(_END)
-        blob = b"".join(parts)
+        blob = copy_blob(number, first, group)
         statement = _COPY.format(segment_table(number, segment.first)).encode()
         with connection.cursor() as cursor, cursor.copy(statement) as copy:
             copy.write(blob)
@@ -197,10 +189,14 @@ class PostgresLog:
         return self._select(
             "log_offset >= %s AND log_offset < %s AND entity = %s AND received_at_s >= %s AND received_at_s < %s",
             (number, max(first, bounds[0]), bounds[1], entity, since_s, until_s),
+            # an expression, so that the planner cannot take a walk through all offsets for the sake of their order
+            order="log_offset + 0",
         )
 
-    def _select(self, where: str, values: tuple[Any, ...]) -> list[tuple[int, Entry]]:
-        query = f"SELECT {_COLUMNS} FROM entries WHERE share_no = %s AND {where} ORDER BY share_no, log_offset"
+    def _select(
+        self, where: str, values: tuple[Any, ...], *, order: str = "share_no, log_offset"
+    ) -> list[tuple[int, Entry]]:
+        query = f"SELECT {_COLUMNS} FROM entries WHERE share_no = %s AND {where} ORDER BY {order}"
 
         def work(connection: Connection) -> list[tuple[int, Entry]]:
             with connection.cursor(binary=True) as cursor:
@@ -238,6 +234,17 @@ class PostgresLog:
     def held_bytes(self) -> int:
         row = self._row("bytes - trimmed_bytes")
         return row[0] if row else 0
+
+
+def copy_blob(number: int, first: int, group: Sequence[Entry]) -> bytes:
+    """Entries of one log, from an offset on, as PostgreSQL's binary COPY wants them."""
+    pack = _ROW.pack
+    parts = [_HEADER]
+    for offset, (entity, channel, source, received_at_s, payload) in enumerate(group, start=first):
+        parts.append(pack(7, 8, offset, 8, received_at_s, 4, number, 4, entity, 4, source, 2, channel, len(payload)))
+        parts.append(payload)
+    parts.append(_END)
+    return b"".join(parts)
 
 
 def insert_epoch(connection: Connection, name: str) -> None:
