@@ -17,7 +17,6 @@ from twin_actors.store import (
     NOBODY,
     DeadLetter,
     Entry,
-    LogTrimmed,
     StaleEpoch,
     StoreDamaged,
     StoreUnavailable,
@@ -375,16 +374,3 @@ def test_a_closed_store_says_so(opened: Open) -> None:
     store.close()
     with pytest.raises(StoreUnavailable, match="closed"):
         store.log("router").append(1, [entry(0)])
-
-
-def test_history_older_than_retention_is_named(opened: Open, postgres: PostgresServer) -> None:
-    store = opened(segment_entries=10)
-    log = store.log("router")
-    log.append(1, [entry(number) for number in range(35)])
-    schema = repr(store).split()[-1].rstrip(">")
-    postgres.execute(f"DROP TABLE {schema}.entries_1_0")
-    postgres.execute(f"DELETE FROM {schema}.segments WHERE first_offset = 0")
-    with pytest.raises(LogTrimmed, match="begins at 10"):
-        log.read(5, 10)
-    assert log.read(10, 2) == [(10, entry(10)), (11, entry(11))]
-    assert log.read(35, 2) == []
