@@ -219,3 +219,16 @@ def test_a_damaged_snapshot_is_passed_over(store: PostgresStore, postgres: Postg
     saved = store.load_snapshot("actor")
     assert saved is not None
     assert saved.blob == b"older"
+
+
+def test_what_is_erased_leaves_no_schema_and_may_be_begun_anew(
+    store: PostgresStore, postgres: PostgresServer, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("twin_actors.store.postgres.log.SEGMENTS_AT_ONCE", 2)
+    store.log("router").append(1, [entry(number) for number in range(4500)])
+    assert len(store.log("router").read_of(0)) == 1500  # in three statements
+    store.erase()
+    assert postgres.execute(f"SELECT to_regnamespace('{schema}')") == [(None,)]
+    again = PostgresStore(postgres.url(schema))
+    assert again.log("router").next_offset == 0
+    again.close()

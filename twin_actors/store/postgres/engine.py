@@ -13,7 +13,7 @@ from twin_actors.store.history import Decode, Retention, Tidied
 from twin_actors.store.postgres import snapshots
 from twin_actors.store.postgres.address import Address
 from twin_actors.store.postgres.fencing import check_epoch
-from twin_actors.store.postgres.log import SEGMENT_ENTRIES, PostgresLog
+from twin_actors.store.postgres.log import SEGMENT_ENTRIES, PostgresLog, drop_some_segments
 from twin_actors.store.postgres.schema import migrate
 from twin_actors.store.postgres.session import CALL_S, Connection, Session
 from twin_actors.store.postgres.tidying import Tidying
@@ -219,6 +219,13 @@ class PostgresStore:
 
     def tables(self) -> list[str]:
         return self._column("SELECT DISTINCT of_table FROM records ORDER BY of_table")
+
+    def erase(self) -> None:
+        # partitions first and a few at a time: all in one transaction, they may need more locks than the server has
+        while self._writing.run(drop_some_segments):
+            pass
+        self._writing.run(lambda connection: connection.execute(f"DROP SCHEMA {self._address.schema} CASCADE".encode()))
+        self.close()
 
     def _column(self, query: str, *values: Any) -> list[str]:
         def work(connection: Connection) -> list[str]:

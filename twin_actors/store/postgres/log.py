@@ -6,6 +6,7 @@ import math
 import struct
 import threading
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from twin_actors.store.base import Entry, LogTrimmed, StaleEpoch, StoreDamaged
@@ -16,6 +17,11 @@ from twin_actors.store.postgres.session import Connection, Session
 
 SEGMENT_ENTRIES = 1_000_000
 """Entries of one partition: its indexes (about 50 MB) stay in the server's memory while they are written."""
+
+SEGMENTS_AT_ONCE = 200
+"""Partitions that one statement touches: each needs locks, of which a server has some thousand by default."""
+
+EVER = (-math.inf, math.inf)
 
 # PostgreSQL's binary COPY format (documentation, chapter "COPY", section "Binary Format"): a header, then for each row
 # the number of fields, and each field with its length before it; all of it big-endian.
@@ -179,7 +185,7 @@ class PostgresLog:
         number = self._number_of()
         if number is None:
             return []
-        rows = self._reading.run(lambda connection: select_entries(connection, number, first, first + limit))
+        rows = self._reading.run(partial(select_entries, number, first, first + limit, None, EVER))
         if not rows or rows[0][0] != first:
             kept = self.kept_from
             if first < kept:
@@ -192,19 +198,19 @@ class PostgresLog:
         number = self._number_of()
         if number is None:
             return []
-        bounds = self._reading.run(
+        segments = self._reading.run(
             lambda connection: connection.execute(
-                "SELECT min(first_offset), max(stop_offset) FROM segments "
-                "WHERE share_no = %s AND until_s >= %s AND since_s < %s",
-                (number, since_s, until_s),
-            ).fetchone()
+                "SELECT first_offset, stop_offset FROM segments "
+                "WHERE share_no = %s AND stop_offset > %s AND until_s >= %s AND since_s < %s ORDER BY first_offset",
+                (number, first, since_s, until_s),
+            ).fetchall()
         )
-        if bounds is None or bounds[0] is None:
-            return []
-        begin, stop = max(first, bounds[0]), bounds[1]
-        return self._reading.run(
-            lambda connection: select_entries(connection, number, begin, stop, entity, (since_s, until_s))
-        )
+        found: list[tuple[int, Entry]] = []
+        for place in range(0, len(segments), SEGMENTS_AT_ONCE):
+            begin = max(first, segments[place][0])
+            stop = segments[place : place + SEGMENTS_AT_ONCE][-1][1]
+            found += self._reading.run(partial(select_entries, number, begin, stop, entity, (since_s, until_s)))
+        return found
 
     def rollup(
         self,
@@ -260,12 +266,12 @@ def copy_blob(number: int, first: int, group: Sequence[Entry]) -> bytes:
 
 
 def select_entries(
-    connection: Connection,
     number: int,
     first: int,
     stop: int,
-    entity: int | None = None,
-    span_s: tuple[float, float] = (-math.inf, math.inf),
+    entity: int | None,
+    span_s: tuple[float, float],
+    connection: Connection,
 ) -> list[tuple[int, Entry]]:
     """Entries at ``first`` … ``stop`` − 1, of one entity and received in [since, until) where one is given."""
     query = f"SELECT {_COLUMNS} FROM entries WHERE share_no = %s AND log_offset >= %s AND log_offset < %s "
@@ -278,6 +284,17 @@ def select_entries(
         values += (entity, *span_s)
     with connection.cursor(binary=True) as cursor:
         return [(row[0], Entry._make(row[1:])) for row in cursor.execute(query.encode(), values)]
+
+
+def drop_some_segments(connection: Connection) -> int:
+    """Drop some partitions of any logs; returns how many, 0 when there are no more."""
+    rows = connection.execute(
+        "SELECT share_no, first_offset FROM segments ORDER BY share_no, first_offset LIMIT %s", (SEGMENTS_AT_ONCE,)
+    ).fetchall()
+    for number, first in rows:
+        connection.execute(f"DROP TABLE {segment_table(number, first)}".encode())
+        connection.execute("DELETE FROM segments WHERE share_no = %s AND first_offset = %s", (number, first))
+    return len(rows)
 
 
 def segment_table(number: int, first: int) -> str:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from twin_actors.store.base import StoreUnavailable
 from twin_actors.store.history import Decode, Resolution, Retention, Tidied
 from twin_actors.store.postgres import rolled
-from twin_actors.store.postgres.log import segment_table, select_entries
+from twin_actors.store.postgres.log import EVER, segment_table, select_entries
 from twin_actors.store.postgres.session import Connection, Session
 from twin_actors.store.postgres.snapshots import thin
 from twin_actors.store.rollups import coarser, roll
@@ -50,6 +50,13 @@ class Tidying:
             )
         for name in self._session.run(_names):
             done.forgotten_snapshots += self._session.run(partial(thin, name=name, before_s=self._raw_before_s))
+        done.forgotten_letters += self._delete(
+            "dead_letters", "received_at_s < %s", self._now_s - self._retention.minute_s
+        )
+        # records carry no city time that all of them would share: their age is that of their writing
+        done.forgotten_records += self._delete(
+            "records", "written_at < now() - make_interval(secs => %s)", self._retention.hour_s
+        )
         return done
 
     def _until_none(self, step: Callable[..., int], *values: Any) -> int:
@@ -79,7 +86,7 @@ class Tidying:
             return 0
         number, before, first, trimmed = row
         stop = min(trimmed, first + ROLLED_AT_ONCE)
-        entries = select_entries(connection, number, first, stop)
+        entries = select_entries(number, first, stop, None, EVER, connection)
         minutes = roll(decode(entries), Resolution.MINUTE)
         rolled.add(connection, number, minutes, Resolution.MINUTE)
         rolled.add(connection, number, coarser(minutes, Resolution.HOUR), Resolution.HOUR)
