@@ -184,9 +184,9 @@ class TwinTable:
     ) -> list[int]:
         """Run a stage that calls the model; where it raises, run it twin by twin and leave out only the culprits.
 
-        A twin whose model raises keeps its state; the failure is counted in ``model_errors`` and its traceback is kept in
-        ``failures``. Stages may be run again: time that has been moved is not moved twice. Returns the columns that
-        failed.
+        A twin whose model raises keeps its state; the failure is counted in ``model_errors`` and its traceback is
+        kept in ``failures``. Stages may be run again: time that has been moved is not moved twice. Returns the
+        columns that failed.
         """
         try:
             stage(twins, *columns)

@@ -78,6 +78,11 @@ class CityPlan:
                 os.fchmod(file.fileno(), 0o600)  # also where the file was there before
                 file.write(data)
 
+    @property
+    def keeps(self) -> bool:
+        """What the city's store holds outlives ``down``."""
+        return self.scenario.store_url != "memory:"
+
     def open_store(self) -> Store:
         """The city's store, opened by this process. Raises StoreUnavailable, StoreDamaged."""
         return open_store(self.store_url)

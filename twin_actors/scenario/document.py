@@ -117,8 +117,21 @@ class ClusterSection(Section):
     address: Text
 
 
+class RetentionSection(Section):
+    raw: PositiveDuration = 30 * 86_400.0
+    minute: PositiveDuration = 90 * 86_400.0
+    hour: PositiveDuration = 5 * 365 * 86_400.0
+
+    @model_validator(mode="after")
+    def _rising(self) -> Self:
+        if not self.raw <= self.minute <= self.hour:
+            raise wrong("retention must rise from raw over minute to hour: the coarser outlives the finer")
+        return self
+
+
 class StoreSection(Section):
     url: Text = "sqlite:"
+    retention: RetentionSection = RetentionSection()
 
 
 class ClockSection(Section):

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
+from psycopg import sql
 
 from twin_actors.store.base import DeadLetter, LetterState, Snapshot
 from twin_actors.store.history import Decode, Retention, Tidied
@@ -232,6 +233,10 @@ class PostgresStore:
             return [value for (value,) in connection.execute(query.encode(), values)]
 
         return self._reading.run(work)
+
+    def erase(self) -> None:
+        drop = sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(self._address.schema))
+        self._writing.run(lambda connection: connection.execute(drop))
 
     def close(self) -> None:
         self._writing.close()
