@@ -225,7 +225,8 @@ class PostgresStore:
         # partitions first and a few at a time: all in one transaction, they may need more locks than the server has
         while self._writing.run(drop_some_segments):
             pass
-        self._writing.run(lambda connection: connection.execute(f"DROP SCHEMA {self._address.schema} CASCADE".encode()))
+        drop = sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(self._address.schema))
+        self._writing.run(lambda connection: connection.execute(drop))
         self.close()
 
     def _column(self, query: str, *values: Any) -> list[str]:
@@ -233,10 +234,6 @@ class PostgresStore:
             return [value for (value,) in connection.execute(query.encode(), values)]
 
         return self._reading.run(work)
-
-    def erase(self) -> None:
-        drop = sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(self._address.schema))
-        self._writing.run(lambda connection: connection.execute(drop))
 
     def close(self) -> None:
         self._writing.close()
