@@ -32,7 +32,7 @@ KIND, FIELD = "footfall", "flow_pph"
 
 SCENARIO = """
 city: bench
-broker: {{url: "mqtt://127.0.0.1:{port}", qos: 0, protocol: 3.1.1}}
+broker: {{url: "mqtt://127.0.0.1:{port}", qos: 0}}
 placement: {{entities_per_actor: {per_actor}}}
 clock: {{mode: events}}
 tick_s: 3600

@@ -80,10 +80,15 @@ class City:
         launching.connect_ray(record)
         return cls(record)
 
-    def down(self) -> None:
-        """End the city: exactly the processes that its launch started."""
+    def down(self, *, volumes: bool = False) -> None:
+        """End the city: exactly the processes that its launch started. What it has kept stays, unless ``volumes``.
+
+        The next launch of the same scenario goes on where this one stopped.
+        """
         launching.end(self._record, launching.folder_of(self.name))
         self.close()
+        if volumes:
+            launching.delete(self.name)
 
     def close(self) -> None:
         """Let go of the city; it goes on. A Ray that was started for this city's head is disconnected."""
@@ -137,7 +142,7 @@ class City:
         number = self._number[entity]
         actor = self._actor_of[number]
         now_s = self.now_s()
-        shown, _ = self._call(actor, "show", now_s, True)
+        shown = self._call(actor, "show", now_s, True).shown
         reported = self._call(actor, "reported", entity)
         kind = self._plan.catalogue.kinds[self._kind_of[entity]]
         own = [n for n in next(a for a in self._plan.actors if a.name == actor).entities
@@ -242,7 +247,11 @@ class City:
         return _records(self._call("aggregator", "emergencies", last), Emergency, "id")
 
     def alerts(self, last: int = 10) -> pd.DataFrame:
-        return _records(self._call("aggregator", "alerts", last), AlertEvent, None)
+        """The last alerts of twins, and alarms of the city's own places (router, store, broker, actors)."""
+        of_twins = self._call("aggregator", "alerts", last)
+        of_places = self._call("controller", "alarms", last)
+        events = sorted([*of_twins, *of_places], key=lambda event: event.at_s)[-last:] if last > 0 else []
+        return _records(events, AlertEvent, None)
 
     def dead_letters(self, last: int = 10) -> pd.DataFrame:
         return _records(self._call("router", "dead_letters", last), DeadLetter, None)

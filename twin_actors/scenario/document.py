@@ -118,7 +118,7 @@ class ClusterSection(Section):
 
 
 class StoreSection(Section):
-    url: Text = "memory:"
+    url: Text = "sqlite:"
 
 
 class ClockSection(Section):

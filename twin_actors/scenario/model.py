@@ -240,7 +240,7 @@ class Scenario:
     place: Place = Place()
     broker: BrokerSettings = BrokerSettings()
     cluster: str | None = None
-    store_url: str = "memory:"
+    store_url: str = "sqlite:"
     clock: ClockSettings = ClockSettings()
     placement: PlacementSettings = PlacementSettings()
     entities: tuple[Entity, ...] = ()

@@ -170,4 +170,7 @@ class Store(Protocol):
 
     def keys(self, prefix: str = "") -> list[str]: ...
 
+    def erase(self) -> None:
+        """Delete everything. Nobody may be using it."""
+
     def close(self) -> None: ...

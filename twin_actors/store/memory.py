@@ -179,6 +179,9 @@ class MemoryStore:
     def keys(self, prefix: str = "") -> list[str]:
         return sorted(key for key in self._registry if key.startswith(prefix))
 
+    def erase(self) -> None:
+        self.__init__(self._first_offset)  # type: ignore[misc]  # as new
+
     def close(self) -> None:
         """Nothing to let go of."""
 

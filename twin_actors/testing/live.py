@@ -35,13 +35,16 @@ def eventually(condition: Callable[[], T], *, within_s: float = 20.0, says: str 
 
 
 @contextlib.contextmanager
-def living(scenario: Scenario, *, address: str | None = "local") -> Iterator[City]:
-    """A city for the length of a with-block, inside this process's Ray unless told otherwise."""
+def living(scenario: Scenario, *, address: str | None = "local", volumes: bool = True) -> Iterator[City]:
+    """A city for the length of a with-block, inside this process's Ray unless told otherwise.
+
+    What it keeps is deleted at the end, unless ``volumes`` is False: then the next one of its name goes on from it.
+    """
     city = City.launch(scenario, address=address)
     try:
         yield city
     finally:
-        city.down()
+        city.down(volumes=volumes)
 
 
 @contextlib.contextmanager

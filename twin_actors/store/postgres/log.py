@@ -1,0 +1,249 @@
+"""A router share's log in PostgreSQL: one fenced transaction and one COPY a group, partitions by offset."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import struct
+import threading
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from twin_actors.store.base import Entry, LogTrimmed, StaleEpoch, StoreDamaged
+from twin_actors.store.postgres.session import Connection, Session
+
+SEGMENT_ENTRIES = 1_000_000
+"""Entries of one partition: its indexes (about 50 MB) stay in the server's memory while they are written."""
+
+# PostgreSQL's binary COPY format (documentation, chapter "COPY", section "Binary Format"): a header, then for each row
+# the number of fields, and each field with its length before it; all of it big-endian.
+_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+_ROW = struct.Struct("!h iq id ii ii ii ih i")
+_END = b"\xff\xff"
+_COPY = "COPY {} (log_offset, received_at_s, share_no, entity, source, channel, payload) FROM STDIN (FORMAT binary)"
+_COLUMNS = "log_offset, entity, channel, source, received_at_s, payload"
+
+
+class _Segment(NamedTuple):
+    """The offsets of one partition."""
+
+    first: int
+    stop: int
+
+
+class PostgresLog:
+    """See Log. Offsets begin at 0 and go on over restarts."""
+
+    began = 0
+
+    def __init__(self, share: str, writing: Session, reading: Session, segment_entries: int) -> None:
+        self.share = share
+        self._writing, self._reading, self._segment_entries = writing, reading, segment_entries
+        self._number: int | None = None
+        self._segment: _Segment | None = None
+        self._trimming = threading.Lock()
+        self._trimmed = 0
+
+    # -- writing -----------------------------------------------------------------------------------------------
+
+    def append(self, epoch: int, entries: Sequence[Entry], expected: int | None = None) -> int:
+        segment: _Segment | None = None
+
+        def work(connection: Connection) -> int:
+            nonlocal expected, segment
+            number, first, held = self._locked(connection)
+            if epoch < held:
+                raise StaleEpoch(f"log {self.share}: epoch {epoch} is refused, epoch {held} has taken over")
+            if expected is not None and entries and first == expected + len(entries):
+                return expected
+            if expected is not None and first != expected:
+                raise StoreDamaged(
+                    f"log {self.share} ends at offset {first} where {expected} was expected: "
+                    f"another process writes it with the same epoch {epoch}"
+                )
+            expected = first  # should the connection be lost during the commit, the repetition asks for this
+            if epoch > held:
+                connection.execute("UPDATE epochs SET epoch = %s WHERE name = %s", (epoch, self.share))
+            segment, offset = self._segment, first
+            left = list(entries)
+            while left:
+                segment = self._segment_of(connection, number, offset, segment)
+                group, left = left[: segment.stop - offset], left[segment.stop - offset :]
+                self._write(connection, number, segment, offset, group)
+                offset += len(group)
+            return first
+
+        offset = self._writing.run(work)
+        self._segment = segment  # committed, therefore there for the next append too
+        return offset
+
+    def _locked(self, connection: Connection) -> tuple[int, int, int]:
+        """The log's number, end and epoch, locked against other writers and successors until the transaction ends."""
+        query = """
+            SELECT l.share_no, l.next_offset, e.epoch FROM logs l JOIN epochs e ON e.name = l.share
+            WHERE l.share = %s FOR NO KEY UPDATE OF l FOR SHARE OF e
+            """
+        row = connection.execute(query, (self.share,)).fetchone()
+        if row is None:
+            insert_epoch(connection, self.share)
+            connection.execute("INSERT INTO logs (share) VALUES (%s) ON CONFLICT DO NOTHING", (self.share,))
+            row = connection.execute(query, (self.share,)).fetchone()
+        if row is None:
+            raise StoreDamaged(f"log {self.share}: its row is gone in the middle of an append")
+        return row[0], row[1], row[2]
+
+    def _segment_of(self, connection: Connection, number: int, offset: int, known: _Segment | None) -> _Segment:
+        """The partition for an offset, made now if there is none."""
+        if known is not None and known.first <= offset < known.stop:
+            return known
+        row = connection.execute(
+            "SELECT first_offset, stop_offset FROM segments "
+            "WHERE share_no = %s AND first_offset <= %s AND stop_offset > %s",
+            (number, offset, offset),
+        ).fetchone()
+        if row is not None:
+            return _Segment._make(row)
+        segment = _Segment(offset, offset + self._segment_entries)
+        table = segment_table(number, segment.first)
+        span = f"FROM ({number}, {segment.first}) TO ({number}, {segment.stop})"
+        connection.execute(f"CREATE TABLE {table} (LIKE entries INCLUDING ALL)".encode())
+        # attached, not created as a partition: that would wait for everybody who reads entries
+        connection.execute(f"ALTER TABLE entries ATTACH PARTITION {table} FOR VALUES {span}".encode())
+        connection.execute(
+            "INSERT INTO segments (share_no, first_offset, stop_offset) VALUES (%s, %s, %s)", (number, *segment)
+        )
+        return segment
+
+    def _write(
+        self, connection: Connection, number: int, segment: _Segment, first: int, group: Sequence[Entry]
+    ) -> None:
+        pack = _ROW.pack
+        parts = [_HEADER]
+        for offset, (entity, channel, source, received_at_s, payload) in enumerate(group, start=first):
+            parts.append(
+                pack(7, 8, offset, 8, received_at_s, 4, number, 4, entity, 4, source, 2, channel, len(payload))
+            )
+            parts.append(payload)
+        parts.append(_END)
+        blob = b"".join(parts)
+        statement = _COPY.format(segment_table(number, segment.first)).encode()
+        with connection.cursor() as cursor, cursor.copy(statement) as copy:
+            copy.write(blob)
+        moments = [entry.received_at_s for entry in group]
+        connection.execute(
+            """
+            WITH segment AS (
+                UPDATE segments SET since_s = least(since_s, %s), until_s = greatest(until_s, %s)
+                WHERE share_no = %s AND first_offset = %s
+            )
+            UPDATE logs SET next_offset = %s, bytes = bytes + %s WHERE share_no = %s
+            """,
+            (min(moments), max(moments), number, segment.first, first + len(group), len(blob), number),
+        )
+
+    def trim(self, before: int) -> None:
+        """Note that no recovery needs what lies before; it stays as history until retention ends it."""
+        with self._trimming:
+            if before <= self._trimmed:
+                return
+
+        def work(connection: Connection) -> None:
+            connection.execute("SET LOCAL synchronous_commit = off")  # should it be lost, the next trim says it again
+            # bytes up to an offset: in proportion, between the last such place and the end
+            connection.execute(
+                """
+                UPDATE logs SET trimmed_offset = least(%(before)s, next_offset),
+                    trimmed_bytes = trimmed_bytes + (bytes - trimmed_bytes)
+                        * (least(%(before)s, next_offset) - trimmed_offset) / (next_offset - trimmed_offset)
+                WHERE share = %(share)s AND trimmed_offset < least(%(before)s, next_offset)
+                """,
+                {"before": before, "share": self.share},
+            )
+
+        self._writing.run(work)
+        with self._trimming:
+            self._trimmed = max(self._trimmed, before)
+
+    # -- reading -----------------------------------------------------------------------------------------------
+
+    def read(self, first: int, limit: int) -> list[tuple[int, Entry]]:
+        if limit <= 0:
+            return []
+        number = self._number_of()
+        if number is None:
+            return []
+        rows = self._select("log_offset >= %s AND log_offset < %s", (number, first, first + limit))
+        if not rows or rows[0][0] != first:
+            kept = self._first_kept(number)
+            if first < kept:
+                raise LogTrimmed(f"log {self.share}: offset {first} is older than retention; the log begins at {kept}")
+        return rows
+
+    def read_of(
+        self, entity: int, *, since_s: float = -math.inf, until_s: float = math.inf, first: int = 0
+    ) -> list[tuple[int, Entry]]:
+        number = self._number_of()
+        if number is None:
+            return []
+        bounds = self._reading.run(
+            lambda connection: connection.execute(
+                "SELECT min(first_offset), max(stop_offset) FROM segments "
+                "WHERE share_no = %s AND until_s >= %s AND since_s < %s",
+                (number, since_s, until_s),
+            ).fetchone()
+        )
+        if bounds is None or bounds[0] is None:
+            return []
+        return self._select(
+            "log_offset >= %s AND log_offset < %s AND entity = %s AND received_at_s >= %s AND received_at_s < %s",
+            (number, max(first, bounds[0]), bounds[1], entity, since_s, until_s),
+        )
+
+    def _select(self, where: str, values: tuple[Any, ...]) -> list[tuple[int, Entry]]:
+        query = f"SELECT {_COLUMNS} FROM entries WHERE share_no = %s AND {where} ORDER BY share_no, log_offset"
+
+        def work(connection: Connection) -> list[tuple[int, Entry]]:
+            with connection.cursor(binary=True) as cursor:
+                rows = cursor.execute(query.encode(), values)
+                return [
+                    (row[0], Entry._make(row[1:])) for row in itertools.chain.from_iterable(iter(rows.fetchmany, []))
+                ]
+
+        return self._reading.run(work)
+
+    def _number_of(self) -> int | None:
+        if self._number is None:
+            row = self._row("share_no")
+            self._number = row[0] if row else None
+        return self._number
+
+    def _first_kept(self, number: int) -> int:
+        row = self._reading.run(
+            lambda connection: connection.execute(
+                "SELECT min(first_offset) FROM segments WHERE share_no = %s", (number,)
+            ).fetchone()
+        )
+        return row[0] if row and row[0] is not None else self.next_offset
+
+    def _row(self, columns: str) -> tuple[Any, ...] | None:
+        query = f"SELECT {columns} FROM logs WHERE share = %s".encode()
+        return self._reading.run(lambda connection: connection.execute(query, (self.share,)).fetchone())
+
+    @property
+    def next_offset(self) -> int:
+        row = self._row("next_offset")
+        return row[0] if row else 0
+
+    @property
+    def held_bytes(self) -> int:
+        row = self._row("bytes - trimmed_bytes")
+        return row[0] if row else 0
+
+
+def insert_epoch(connection: Connection, name: str) -> None:
+    """Have a row for a name, so that there is something to lock."""
+    connection.execute("INSERT INTO epochs (name, epoch) VALUES (%s, 0) ON CONFLICT DO NOTHING", (name,))
+
+
+def segment_table(number: int, first: int) -> str:
+    return f"entries_{number}_{first}"
