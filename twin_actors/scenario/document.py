@@ -136,7 +136,7 @@ class StoreSection(Section):
 
 class ClockSection(Section):
     mode: Literal["wall", "scaled", "events"] = "wall"
-    speed: Positive = 1.0
+    speed: Annotated[Positive, Field(le=1_000_000)] = 1.0
     start: Instant | None = None
 
     @model_validator(mode="after")
@@ -415,7 +415,7 @@ class Document(Section):
     fleets: tuple[FleetEntry, ...] = ()
     limits: LimitsSection = LimitsSection()
     states: StatesSection | None = Field(default=None, description="twins whose state is published, retained")
-    tick_s: Positive = Field(default=1.0, description="wall seconds between decisions")
+    tick_s: Annotated[Positive, Field(le=86_400)] = Field(default=1.0, description="wall seconds between decisions")
     security: dict[str, Any] = Field(default_factory=dict, description="reserved")
     dashboard: dict[str, Any] = Field(default_factory=dict, description="reserved")
 
