@@ -194,9 +194,9 @@ def imo_tables(entry: Entry) -> None:
         assert float(ped.imo_corridor_speed_mps(density)) == pytest.approx(speed, abs=1e-9)
     printed = dict(entry["Fs_max"])
     mine = dict(ped.IMO_MAXIMUM_PER_M_S)
-    assert {name.rstrip("s") if name in ("corridors", "doorways") else name: flow for name, flow in printed.items()} == (
-        mine
-    )
+    assert {
+        name.rstrip("s") if name in ("corridors", "doorways") else name: flow for name, flow in printed.items()
+    } == (mine)
 
 
 CHECKS: dict[str, Callable[[Entry], None]] = {
