@@ -48,7 +48,9 @@ def fit_absolute(inputs: Column, outcome: Column, use: NDArray[np.bool_], ridge:
     used = use[..., None]
     centre = np.where(used, inputs, 0.0).sum(axis=1) / count
     spread = np.sqrt((np.where(used, inputs - centre[:, None], 0.0) ** 2).sum(axis=1) / count)
-    spread = np.where(spread > 1e-9 * (np.abs(centre) + 1e-300), spread, np.inf)  # an input that never varies says nothing
+    spread = np.where(
+        spread > 1e-9 * (np.abs(centre) + 1e-300), spread, np.inf
+    )  # an input that never varies says nothing
     z = np.where(used, np.clip((inputs - centre[:, None]) / spread[:, None], -FARTHEST, FARTHEST), 0.0)
     p = z.shape[-1]
     weight = use.astype(np.float64)

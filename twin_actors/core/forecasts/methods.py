@@ -168,7 +168,9 @@ class WindowRidge:
         steps = tuple(horizons)
         rows, n = series.values.shape
         if rows < self.window + 2 * max(steps) + 2:
-            return _WindowRidge(np.zeros((1, self.window - 1, len(steps))), np.zeros((1, len(steps))), np.ones(n), steps)
+            return _WindowRidge(
+                np.zeros((1, self.window - 1, len(steps))), np.zeros((1, len(steps))), np.ones(n), steps
+            )
         groups = [np.arange(n)] if self.pooled else [np.array([entity]) for entity in range(n)]
         scale = _scale(series.values)
         known = held(series.values) / scale

@@ -169,9 +169,7 @@ def evaluate(
         raise ValueError(f"{choose_until - first} origins are too few to choose a method for {max(steps)} rows ahead")
     origins = np.arange(first, len(series))
     made = {
-        method.name: np.clip(
-            backtest(method, series, steps, first=first, refit_every=refit_every), minimum, maximum
-        )
+        method.name: np.clip(backtest(method, series, steps, first=first, refit_every=refit_every), minimum, maximum)
         for method in methods
     }
     came = outcomes(series, steps, origins)
