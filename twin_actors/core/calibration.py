@@ -7,8 +7,8 @@ their trial steps in one pass, and each keeps a step or not by its own likelihoo
 shared by all of them.
 
 Noises are scaled at the end so that the 90 % interval held 90 % of the training readings: heavy tails make the most
-likely variance too wide or too narrow for that. New parameters are judged on the last part of the history, which the fit
-has not seen, by the same likelihood; an entity for which they are not better keeps its old ones.
+likely variance too wide or too narrow for that. New parameters are judged on the last part of the history, which the
+fit has not seen, by the same likelihood; an entity for which they are not better keeps its old ones.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _NOISE_STEP, _ATTRIBUTE_STEP = 0.7, 0.2  # first trial, of the logarithm
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameters:
-    """Of ``n`` entities: ``attributes (rows, n)``, ``sd (reading rows, n)``, ``drift (state rows, n)`` in unit/√hour."""
+    """Of ``n`` entities: ``attributes (rows, n)``, ``sd (reading rows, n)``, ``drift (state rows, n)`` in unit/√h."""
 
     attributes: Column
     sd: Column
@@ -89,7 +89,7 @@ class Calibration:
     rows: tuple[str, ...] = field(repr=False)
 
     def evidence(self) -> list[dict[str, float | str | bool | list[float] | dict[str, list[float | None]]]]:
-        """One plain record an entity: periods, and the likelihood, rmse and coverage on unseen time before and after."""
+        """One plain record an entity: periods, and likelihood, rmse and coverage on unseen time before and after."""
         old, new = self.validation
         return [
             {
@@ -320,7 +320,7 @@ def _run(kind: Kind, ids: Sequence[str], parameters: Parameters, *parts: Batch) 
     compared = []
     for part in parts:
         blank = Fidelity.empty(rows, n)
-        keeper = _Compared(blank.error2, blank.covered, np.zeros(n), [])
+        keeper = _Compared(blank.error2, blank.covered, blank.drifting, np.zeros(n), [])
         table.fidelity = keeper
         table.apply(part)
         compared.append(keeper)

@@ -1,7 +1,8 @@
 """How true each twin is to its entity: the running error of what it expected, and the coverage of its 90 % interval.
 
-Both forget exponentially, so they speak of the last hundred readings or so, per row of the reading. A twin that *drifts*
-has intervals that no longer hold its entity: its model, its parameters or its sensor are wrong, whatever it shows.
+Both forget exponentially, so they speak of the last hundred readings or so, per row of the reading. A twin that
+*drifts* has intervals that no longer hold its entity: its model, its parameters or its sensor are wrong, whatever it
+shows.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twin_actors.core.columns import Column
+from twin_actors.core.kind import Alert
 
 FORGET = 0.01
 """Weight of the newest reading."""
@@ -26,10 +28,22 @@ DRIFTING_BELOW = 0.7
 """Of independent readings that the model describes, the running coverage stays within 0.9 ± 0.02; it takes 25 misses
 in a row, or every second reading outside for 70, to fall below this."""
 
+BACK_ABOVE = 0.8
+
+DRIFTS = Alert(
+    name="drifts_from_entity",
+    of="coverage_90",
+    below=DRIFTING_BELOW,
+    clear=BACK_ABOVE,
+    says="its 90 % intervals no longer hold its readings: check the sensor, or calibrate the model",
+)
+"""Every kind has this alert, without declaring it."""
+
 
 @dataclass(slots=True)
 class Fidelity:
-    """Running statistics of ``n`` twins by reading row, ``(rows, n)``: mean squared innovation and coverage.
+    """Running statistics of ``n`` twins by reading row, ``(rows, n)``: mean squared innovation and coverage; and which
+    twins drift ``(n,)``, as ``judge`` has found them last.
 
     ``error2`` is NaN until a first reading was compared; ``covered`` starts at the nominal share, as nothing speaks
     against the twin yet.
@@ -37,13 +51,14 @@ class Fidelity:
 
     error2: Column
     covered: Column
+    drifting: NDArray[np.bool_]
 
     @classmethod
     def empty(cls, rows: int, n: int) -> Fidelity:
-        return cls(np.full((rows, n), np.nan), np.full((rows, n), NOMINAL))
+        return cls(np.full((rows, n), np.nan), np.full((rows, n), NOMINAL), np.zeros(n, np.bool_))
 
     def record(self, innovation: Column, variance: Column, twins: NDArray[np.intp]) -> None:
-        """Take in innovations with their variances ``(rows, b)``, NaN where nothing came; ``twins (b,)`` are distinct."""
+        """Take in innovations with variances ``(rows, b)``, NaN where nothing came; ``twins (b,)`` are distinct."""
         if innovation.shape[1] == self.error2.shape[1] and _in_order(twins):
             error2, covered = self.error2, self.covered  # all twins in their order: no gather
             self._fold(innovation, variance, error2, covered)
@@ -71,9 +86,11 @@ class Fidelity:
         """Root mean square innovation in the units of the reading rows; NaN before a first one."""
         return np.sqrt(self.error2)
 
-    def drifting(self) -> NDArray[np.bool_]:
-        """Twins of which some row is covered too seldom, ``(n,)``."""
-        return (self.covered < DRIFTING_BELOW).any(axis=0)
+    def judge(self) -> NDArray[np.bool_]:
+        """Twins of which some row is covered too seldom, until all rows are back above BACK_ABOVE, ``(n,)``."""
+        low = (self.covered < DRIFTING_BELOW).any(axis=0)
+        self.drifting = low | (self.drifting & (self.covered < BACK_ABOVE).any(axis=0))
+        return self.drifting.copy()
 
 
 def _in_order(twins: NDArray[np.intp]) -> bool:
@@ -91,7 +108,7 @@ class FidelityShown:
     @classmethod
     def of(cls, fidelity: Fidelity) -> FidelityShown:
         return cls(
-            rmse=fidelity.rmse(), covered=fidelity.covered.copy(), drifting=fidelity.drifting()
+            rmse=fidelity.rmse(), covered=fidelity.covered.copy(), drifting=fidelity.judge()
         )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from twin_actors.core import estimation as est
 from twin_actors.core.cleaning import CleaningMemory, CleaningRules, Fate, clean
 from twin_actors.core.columns import Column
-from twin_actors.core.fidelity import Fidelity, FidelityShown
+from twin_actors.core.fidelity import DRIFTS, Fidelity, FidelityShown
 from twin_actors.core.inputs import Batch, Channel, rounds
 from twin_actors.core.kind import Kind, Need
 from twin_actors.core.monitoring import Latches, detect, monitor
@@ -356,6 +356,8 @@ class TwinTable:
         proposed = None
         if with_control and kind.control is not None:
             proposed = kind.control(state, attributes, in_force, indicators).block((len(self),))
+        fidelity = FidelityShown.of(self.fidelity)
+        alerts = {alert.name: self.latches.active[row].copy() for row, alert in enumerate(kind.alerts)}
         return Shown(
             now_s=now_s,
             x=x,
@@ -365,12 +367,12 @@ class TwinTable:
             couplings=coupling.value,
             windows=windows,
             indicators=indicators,
-            alerts={alert.name: self.latches.active[row].copy() for row, alert in enumerate(kind.alerts)},
+            alerts={**alerts, DRIFTS.name: fidelity.drifting},
             needs={} if kind.needs is None else kind.needs(state, attributes, indicators),
             proposed=proposed,
             age_s=np.where(np.isfinite(self.heard_at_s), now_s - self.heard_at_s, np.inf),
             revision=self.revision.copy(),
-            fidelity=FidelityShown.of(self.fidelity),
+            fidelity=fidelity,
         )
 
     # -- snapshots ---------------------------------------------------------------------------------------------

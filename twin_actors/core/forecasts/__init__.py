@@ -9,8 +9,8 @@ from twin_actors.core.forecasts.methods import (
     SeasonalNaive,
     WindowRidge,
 )
-from twin_actors.core.forecasts.predicted import Predicted, default_methods, evaluate, predicted
-from twin_actors.core.forecasts.quantiles import LEVELS, Tracked, coverage, track
+from twin_actors.core.forecasts.predicted import Evaluation, Predicted, default_methods, evaluate, predicted
+from twin_actors.core.forecasts.quantiles import LEVELS, Tracked, coverage, track, usual_size
 from twin_actors.core.forecasts.regression import Regression
 from twin_actors.core.forecasts.rollout import RollOut
 from twin_actors.core.forecasts.series import Series, resample
@@ -20,6 +20,7 @@ __all__ = [
     "MIXTURE",
     "Choice",
     "Errors",
+    "Evaluation",
     "Fitted",
     "Method",
     "Predicted",
@@ -40,4 +41,5 @@ __all__ = [
     "predicted",
     "resample",
     "track",
+    "usual_size",
 ]

@@ -68,7 +68,9 @@ class Errors:
 
     def overall(self) -> Column:
         """MAE by horizon over all entities, each error counting once, ``(H,)``."""
-        return np.nansum(self.mae * self.count, axis=1) / np.maximum(self.count.sum(axis=1), 1.0)
+        total: Column = np.nansum(self.mae * self.count, axis=1)
+        mean: Column = total / np.maximum(self.count.sum(axis=1), 1.0)
+        return mean
 
 
 @dataclass(frozen=True, slots=True)

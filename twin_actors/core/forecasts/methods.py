@@ -147,8 +147,8 @@ class _ProfileDecay:
 class WindowRidge:
     """Ridge regression of all horizons at once on (window − last value), in closed form.
 
-    The linear map of NLinear (Zeng et al., "Are Transformers Effective for Time Series Forecasting?", AAAI 2023) without
-    gradient descent: X are the differences of the ``window`` rows to the last one, Y those of the targets;
+    The linear map of NLinear (Zeng et al., "Are Transformers Effective for Time Series Forecasting?", AAAI 2023)
+    without gradient descent: X are the differences of the ``window`` rows to the last one, Y those of the targets;
     B = (XᵀX + λ·tr(XᵀX)/p)⁻¹XᵀY with an intercept that is not penalised. λ is the one with the least squared error on
     the last ``validation`` share of the rows, fitted on those before. ``pooled``: one map for all entities, each in its
     own scale. ``refit``: with λ chosen, fit again on all rows.

@@ -1,4 +1,4 @@
-"""``predicted``: the best method for a field, its forecast with quantiles, and beside it the error it has had so far."""
+"""``predicted``: the best method for a field, its forecast with quantiles, and beside it its error so far."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ NOMINAL = 0.9
 class Predicted:
     """Forecasts of one field of ``n`` entities at ``H`` horizons, with what is known of their errors.
 
-    ``values (H, n)``, ``quantiles (levels, H, n)``. From the backtest over the same past: ``mae`` and ``rmse (H, n)`` of
-    the method in use, ``last_mae (H, n)`` of repeating the last value, ``coverage (H,)`` of the interval between the
-    first and the last level, ``mae_by_method`` ``(H,)`` over all entities.
+    ``values (H, n)``, ``quantiles (levels, H, n)``. From the backtest over the same past: ``mae`` and ``rmse
+    (H, n)`` of the method in use, ``last_mae (H, n)`` of repeating the last value, ``coverage (H,)`` of the interval
+    between the first and the last level, ``mae_by_method`` ``(H,)`` over all entities.
     """
 
     made_at_s: float
@@ -75,8 +75,9 @@ class Predicted:
             else:
                 said = f"{self.values.shape[1]} entities, mean {np.nanmean(self.values[order]):.4g}"
             lines.append(
-                f"+{_span(horizon):>7}  {said}  by {self.methods[order]}, off by {np.nanmean(self.mae[order]):.3g} so far "
-                f"(last value: {np.nanmean(self.last_mae[order]):.3g}), covered {100 * self.coverage[order]:.0f} %"
+                f"+{_span(horizon):>7}  {said}  by {self.methods[order]}, off by {np.nanmean(self.mae[order]):.3g} "
+                f"so far (last value: {np.nanmean(self.last_mae[order]):.3g}), "
+                f"covered {100 * self.coverage[order]:.0f} %"
             )
         return "\n".join(lines)
 

@@ -113,7 +113,7 @@ def usual_size(made: Column, came: Column, horizons: Sequence[int], cycle: int) 
     ``(origins, H, n)``: the mean of |error| at the same place of earlier cycles (each cycle weighs 0.9 of the next),
     drawn towards the mean of all errors so far by the weight of three cycles. NaN never: 1 where nothing is known yet.
     """
-    origins, steps, n = made.shape
+    origins, _, n = made.shape
     wrong = np.abs(came - made)
     result = np.ones_like(made)
     for order, horizon in enumerate(horizons):

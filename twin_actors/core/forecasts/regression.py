@@ -4,7 +4,7 @@ Every input is a difference to the last value of the same entity, in the entity'
 forecasts shift and scale with the data. Inputs, all known at the origin ``o``:
 
 - the window: x(o − i) − x(o), and means over a quarter of a day, a day, three days and a week
-- how far x(o) lies below and above what is usual for it (hinges at its quantiles: a jam ends differently from free flow)
+- how far x(o) lies above what is usual for it (hinges at its quantiles: a jam ends differently from free flow)
 - the kind: the mean over all entities and its recent changes; the ``neighbours`` that say most beyond the own past
 - the rhythm: the target's value on the latest like days, the present deviation from the last like day, the profile
 - extras (weather, other pollutants): deviation from their own trailing week, own and mean over entities
@@ -102,7 +102,8 @@ class Regression:
             columns += self._rhythm(view, series, origins, horizon)
         for column in series.extras.values():
             columns += _of_extra(column, origins, self.window, 7 * day)
-        return np.nan_to_num(np.stack(np.broadcast_arrays(*columns), axis=-1), copy=False)
+        stacked: Column = np.nan_to_num(np.stack(np.broadcast_arrays(*columns), axis=-1), copy=False)
+        return stacked
 
     def _rhythm(self, view: _View, series: Series, origins: Rows, horizon: int) -> list[Column]:
         now, day = view.known[origins], view.day
@@ -250,5 +251,5 @@ class _Regression:
             else:
                 change = fit(inputs.transpose(1, 0, 2)).T
             made[:, order] = now + change
-        values = np.maximum(np.exp(made) - 0.1, 0.0) if method.logarithm else made
+        values: Column = np.maximum(np.exp(made) - 0.1, 0.0) if method.logarithm else made
         return values * self.scale

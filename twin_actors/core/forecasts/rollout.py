@@ -17,8 +17,8 @@ from twin_actors.core.table import TwinTable
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RollOut:
-    """``history`` are the inputs of the twins ``ids`` in log order, ``field`` the state row or indicator that the series
-    holds (a label such as ``queue_veh[nl]``). Commands and couplings are taken as they stand at the origin."""
+    """``history`` are the inputs of the twins ``ids`` in log order, ``field`` the state row or indicator that the
+    series holds (a label such as ``queue_veh[nl]``). Commands and couplings are taken as they stand at the origin."""
 
     kind: Kind
     ids: tuple[str, ...]
@@ -63,7 +63,8 @@ class _RollOut:
     def _value(self, table: TwinTable, at_s: float) -> Column:
         labels = table.kind.state.layout.labels
         if self.method.field in labels:
-            return table.at(at_s)[0][labels.index(self.method.field)]
+            x, _ = table.at(at_s)
+            return np.asarray(x[labels.index(self.method.field)])
         return np.asarray(table.show(at_s, with_control=False).indicators[self.method.field])
 
 

@@ -121,7 +121,7 @@ def held_by_season(values: Column, lag: int) -> Column:
 
 
 def alike_rows(series: Series, horizon: int, count: int, farthest_days: int = 70) -> Rows:
-    """For each target row ``0 … T + horizon - 1``: the rows of its ``count`` latest like days, ``(T + horizon, count)``.
+    """For each target row ``0 … T + horizon - 1`` the rows of its latest like days, ``(T + horizon, count)``.
 
     A like day has the same class and is known when the forecast is made, ``horizon`` rows before the target.
     -1 where there is none within ``farthest_days``. Raises ValueError where the period does not divide a day.
