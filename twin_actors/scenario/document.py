@@ -394,6 +394,12 @@ class StatesSection(Section):
     every: PositiveDuration = 10.0
 
 
+class ParametersSection(Section):
+    attributes: dict[str, Any] = {}
+    sd: dict[str, Any] = Field(default={}, description="standard deviation of one measurement, by reading field")
+    drift: dict[str, Any] = Field(default={}, description="growth of uncertainty in unit/√hour, by state field")
+
+
 class Document(Section):
     """A city for Twin Actors."""
 
@@ -408,6 +414,9 @@ class Document(Section):
     clock: ClockSection = ClockSection()
     placement: PlacementSection = PlacementSection()
     entities: tuple[EntityEntry, ...] = ()
+    parameters: dict[str, ParametersSection] = Field(
+        default={}, description="attributes and noises of single entities by id, as twin-actors calibrate writes them"
+    )
     relations: tuple[RelationEntry, ...] = ()
     resources: tuple[ResourceEntry, ...] = ()
     policies: tuple[PolicyEntry, ...] = ()
