@@ -160,22 +160,24 @@ class PostgresLog:
             if before <= self._trimmed:
                 return
 
-        def work(connection: Connection) -> None:
+        def work(connection: Connection) -> int:
             connection.execute("SET LOCAL synchronous_commit = off")  # should it be lost, the next trim says it again
             # bytes up to an offset: in proportion, between the last such place and the end
-            connection.execute(
+            row = connection.execute(
                 """
                 UPDATE logs SET trimmed_offset = least(%(before)s, next_offset),
                     trimmed_bytes = trimmed_bytes + (bytes - trimmed_bytes)
                         * (least(%(before)s, next_offset) - trimmed_offset) / (next_offset - trimmed_offset)
                 WHERE share = %(share)s AND trimmed_offset < least(%(before)s, next_offset)
+                RETURNING trimmed_offset
                 """,
                 {"before": before, "share": self.share},
-            )
+            ).fetchone()
+            return int(row[0]) if row else 0
 
-        self._writing.run(work)
+        reached = self._writing.run(work)
         with self._trimming:
-            self._trimmed = max(self._trimmed, before)
+            self._trimmed = max(self._trimmed, reached)
 
     # -- reading -----------------------------------------------------------------------------------------------
 
