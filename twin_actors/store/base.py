@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from twin_actors.store.history import Decode, Resolution, Retention, Rolled, Tidied
+    from twin_actors.store.rollups import Buckets
 
 NOBODY = -1
 """The entity number of inputs that belong to no entity of the city."""
@@ -125,6 +126,18 @@ class Log(Protocol):
         """Rolled-up history (see ``Store.tidy``) of one entity's field row: buckets that begin in [since_s, until_s).
 
         What has not been rolled up yet is not in it. Minutes unless said otherwise.
+        """
+
+    def rolled(self) -> tuple[int, Iterator[tuple[Resolution, Buckets]]]:
+        """All rolled-up history, and the offset up to which the log is in it: for backups.
+
+        Raises StoreUnavailable while the log is being tidied.
+        """
+
+    def restore_rolled(self, until: int, parts: Iterable[tuple[Resolution, Buckets]]) -> None:
+        """Take over rolled-up history of entries before ``until``, which are not rolled up again: for restores.
+
+        Called once, before those entries are appended, each append ending at ``until`` or beginning there or later.
         """
 
     def start_at(self, offset: int) -> None:

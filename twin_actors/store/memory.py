@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from twin_actors.store.base import DeadLetter, Entry, LetterState, LogTrimmed, Snapshot, StaleEpoch, StoreDamaged
 from twin_actors.store.history import Decode, Resolution, Retention, Rolled, Tidied
-from twin_actors.store.rollups import roll
+from twin_actors.store.rollups import Buckets, roll
 
 T = TypeVar("T")
 
@@ -76,6 +76,12 @@ class MemoryLog:
         until_s: float = math.inf,
     ) -> Rolled:
         return roll([], resolution).of(entity, field)  # this engine keeps no history
+
+    def rolled(self) -> tuple[int, Iterator[tuple[Resolution, Buckets]]]:
+        return 0, iter(())
+
+    def restore_rolled(self, until: int, parts: Iterable[tuple[Resolution, Buckets]]) -> None:
+        """It would keep none."""
 
     def start_at(self, offset: int) -> None:
         if self._entries or self._first != self.began:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import threading
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +54,27 @@ class HistoryFiles:
             return rolled
         return Rolled(**{name: getattr(rolled, name)[inside] for name in Rolled.__slots__})
 
+    def buckets(self, files: list[tuple[Resolution, str]]) -> Iterator[tuple[Resolution, Buckets]]:
+        """All buckets of all files; raises StoreUnavailable when tidying has just replaced one."""
+        for resolution, file in files:
+            try:
+                yield resolution, _parquet().read_buckets(self.folder / file)
+            except FileNotFoundError as error:
+                raise StoreUnavailable(f"{self.folder}: history is being tidied; try again when it is done") from error
+
+    def add_buckets(self, resolution: Resolution, buckets: Buckets) -> tuple[str, int, int, int, int, str]:
+        """Write buckets into a file of their own. Returns its row for the log."""
+        parquet = _parquet()
+        name = parquet.write_file(self.folder, f"{resolution.value}-{uuid.uuid4().hex}", parquet.bucket_table(buckets))
+        since_s, until_s = int(buckets.at_s.min()), int(buckets.at_s.max()) + resolution.width_s
+        return resolution.value, 0, since_s, until_s, len(buckets), name
+
 
 def _parquet() -> Any:
     try:
         from twin_actors.store.sqlite import parquet  # here: its library is an extra
     except ImportError as error:
         raise StoreUnavailable(
-            f"this city has history in Parquet files: pip install 'twin-actors[history]' ({error})"
+            f"history is kept in Parquet files: pip install 'twin-actors[history]' ({error})"
         ) from error
     return parquet

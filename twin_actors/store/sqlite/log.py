@@ -6,7 +6,7 @@ import math
 import sqlite3
 import threading
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -14,11 +14,13 @@ import numpy as np
 from twin_actors.store.base import Entry, LogTrimmed, StaleEpoch, StoreDamaged
 from twin_actors.store.groups import Group, pack, unpack
 from twin_actors.store.history import Resolution, Rolled
+from twin_actors.store.rollups import Buckets
 from twin_actors.store.sqlite.file import SqliteFile
 from twin_actors.store.sqlite.files import HistoryFiles
 from twin_actors.store.sqlite.schema import held_epoch, raise_epoch
 
 T = TypeVar("T")
+ADD_ROLLUP = "INSERT INTO rollups (resolution, first, since_s, until_s, buckets, file) VALUES (?, ?, ?, ?, ?, ?)"
 _NO_END = 2**62
 
 
@@ -165,6 +167,25 @@ class SqliteLog:
         for row in rows:
             if row[0] + row[1] > first:
                 yield unpack_checked(self.share, *row)
+
+    def rolled(self) -> tuple[int, Iterator[tuple[Resolution, Buckets]]]:
+        with self._file.read() as connection:
+            if connection is None:
+                return 0, iter(())
+            row = connection.execute("SELECT min(first) FROM sealed WHERE rolled = 0").fetchone()
+            # what has been restored may not be sealed yet
+            until = number(connection, "sealed_to") if row[0] is None else row[0]
+            until = max(until, number(connection, "rolled_to"))
+            files = connection.execute("SELECT resolution, file FROM rollups ORDER BY first").fetchall()
+        return until, self._history.buckets([(Resolution(resolution), file) for resolution, file in files])
+
+    def restore_rolled(self, until: int, parts: Iterable[tuple[Resolution, Buckets]]) -> None:
+        rows = [self._history.add_buckets(resolution, buckets) for resolution, buckets in parts if len(buckets)]
+        if not self._file.exists:
+            self._make()
+        with self._file.write() as connection:
+            connection.executemany(ADD_ROLLUP, rows)
+            set_number(connection, "rolled_to", until)
 
     def start_at(self, offset: int) -> None:
         if not self._file.exists:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -136,20 +137,35 @@ def read_buckets(path: Path, entity: int | None = None) -> Buckets:
 def open_file(path: Path) -> Iterator[pq.ParquetFile]:
     """Raises FileNotFoundError, and StoreDamaged when the file or what is read of it is not whole."""
     try:
+        if _foot_sum(path) != path.stem.rpartition("-")[2]:
+            raise pa.ArrowInvalid("its foot is not the one that was written")
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             yield file
     except FileNotFoundError:
         raise
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise StoreUnavailable(f"{path}: history cannot be read ({error}); see whose folder it is") from error
         raise StoreDamaged(f"{path}: a part of the history is damaged ({error}); restore it from a backup") from error
 
 
-def write_file(path: Path, table: pa.Table) -> None:
-    """Write a table durably under a name that does not exist yet or holds the same: all of it or nothing."""
-    half = path.with_name(path.name + ".half")
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _foot_sum(path: Path) -> str:
+    """The check sum of a file's foot, which says where everything is and is the one part without a sum of its own.
+
+    A file ends with its foot, the foot's length in 4 bytes, and PAR1 (the Parquet format, "File Format").
+    """
+    with open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - 8, 0))
+        length = int.from_bytes(file.read(4), "little")
+        file.seek(max(size - 8 - length, 0))
+        return f"{zlib.crc32(file.read()):08x}"
+
+
+def write_file(folder: Path, name: str, table: pa.Table) -> str:
+    """Write a table durably, all of it or nothing. Returns the file's name: ``name`` and the check sum of its foot."""
+    half = folder / f"{name}.half"
+    folder.mkdir(parents=True, exist_ok=True)
     try:
         pq.write_table(
             table,
@@ -161,12 +177,14 @@ def write_file(path: Path, table: pa.Table) -> None:
         )
         with open(half, "rb") as file:
             os.fsync(file.fileno())
+        path = folder / f"{name}-{_foot_sum(half)}.parquet"
         half.rename(path)
-        sync_folder(path.parent)
+        sync_folder(folder)
+        return path.name
     except OSError as error:
         half.unlink(missing_ok=True)
         raise StoreUnavailable(
-            f"{path}: history cannot be written ({error}); make room or see whose folder it is"
+            f"{folder}: history cannot be written ({error}); make room, or see whose folder it is"
         ) from error
 
 

@@ -13,7 +13,8 @@ _EPOCHS = """
 """
 
 # Ranges of the log that have moved into files, and rolled-up files. Numbers: sealed_to (groups before it are in files,
-# whether or not their rows are gone yet), kept_from (retention has deleted what lies before).
+# whether or not their rows are gone yet), kept_from (retention has deleted what lies before), rolled_to (what was
+# restored up to there was rolled up before the backup).
 _SEALED = """
     ALTER TABLE groups ADD COLUMN crc INTEGER NOT NULL DEFAULT 0;
     CREATE TABLE sealed (

@@ -19,7 +19,7 @@ from twin_actors.store.history import Decode, Resolution, Retention, Tidied
 from twin_actors.store.rollups import Buckets, coarser, merge, roll
 from twin_actors.store.sqlite import parquet
 from twin_actors.store.sqlite.file import SqliteFile
-from twin_actors.store.sqlite.log import number, set_number, unpack_checked
+from twin_actors.store.sqlite.log import ADD_ROLLUP, number, set_number, unpack_checked
 
 LARGEST_ENTRIES = 1_000_000
 LARGEST_BYTES = 512_000_000
@@ -32,7 +32,6 @@ FEW_FILES = 4
 MERGED_BUCKETS = 4_000_000
 """Rolled-up files of a past day are merged once there are this many of them, into files of this many buckets."""
 DAY_S = 86400
-_ADD_ROLLUP = "INSERT INTO rollups (resolution, first, since_s, until_s, buckets, file) VALUES (?, ?, ?, ?, ?, ?)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +59,7 @@ class Sealing:
     ) -> None:
         self._share, self._file, self._folder = share, file, folder
         self._largest_entries, self._longest_s, self._reached = largest_entries, longest_s, reached
+        self._rolled_to = 0  # what came from a backup up to here is in the buckets that came with it
 
     def tidy(self, now_s: float, retention: Retention, decode: Decode | None, report: Tidied) -> None:
         """See Store.tidy."""
@@ -87,6 +87,7 @@ class Sealing:
         with self._file.read() as connection:
             assert connection is not None
             trimmed, sealed_to = number(connection, "trimmed"), number(connection, "sealed_to")
+            self._rolled_to = number(connection, "rolled_to")
             groups = connection.execute(
                 "SELECT first, first + count, since_s, until_s, length(blob) FROM groups "
                 "WHERE first >= ? AND first + count <= ? ORDER BY first",
@@ -97,6 +98,7 @@ class Sealing:
         for first, stop, since_s, until_s, length in groups:
             if taken is not None and (
                 stop - taken.first > self._largest_entries
+                or taken.stop == self._rolled_to
                 or size + length > LARGEST_BYTES
                 or max(until_s, taken.until_s) - min(since_s, taken.since_s) > self._longest_s
             ):
@@ -107,17 +109,21 @@ class Sealing:
             else:
                 taken = _Range(taken.first, stop, min(since_s, taken.since_s), max(until_s, taken.until_s))
             size += length
-        if taken is not None and (taken.until_s < settled_s or taken.stop - taken.first >= self._largest_entries):
+        if taken is not None and (
+            taken.until_s < settled_s
+            or taken.stop - taken.first >= self._largest_entries
+            or taken.stop == self._rolled_to
+        ):
             yield taken
 
     def _seal(self, each: _Range) -> None:
-        path = self._folder / f"entries-{each.first:019d}-{each.stop:019d}.parquet"
-        parquet.write_file(path, parquet.entry_table(self._groups(each)))
+        name = f"entries-{each.first:019d}-{each.stop:019d}"
+        name = parquet.write_file(self._folder, name, parquet.entry_table(self._groups(each)))
         self._reached("written")
         with self._file.write() as connection:
             connection.execute(
-                "INSERT INTO sealed (first, count, since_s, until_s, file) VALUES (?, ?, ?, ?, ?)",
-                (each.first, each.stop - each.first, each.since_s, each.until_s, path.name),
+                "INSERT INTO sealed (first, count, since_s, until_s, rolled, file) VALUES (?, ?, ?, ?, ?, ?)",
+                (each.first, each.stop - each.first, each.since_s, each.until_s, each.stop <= self._rolled_to, name),
             )
             set_number(connection, "sealed_to", each.stop)
         self._reached("recorded")
@@ -154,13 +160,13 @@ class Sealing:
             rows = []
             for resolution, buckets in parts.items():
                 if len(buckets):
-                    name = f"{resolution.value}-{first:019d}-{first + count:019d}.parquet"
-                    parquet.write_file(self._folder / name, parquet.bucket_table(buckets))
+                    name = f"{resolution.value}-{first:019d}-{first + count:019d}"
+                    name = parquet.write_file(self._folder, name, parquet.bucket_table(buckets))
                     since_s, until_s = int(buckets.at_s.min()), int(buckets.at_s.max()) + resolution.width_s
                     rows.append((resolution.value, first, since_s, until_s, len(buckets), name))
             self._reached("rolled")
             with self._file.write() as connection:
-                connection.executemany(_ADD_ROLLUP, rows)
+                connection.executemany(ADD_ROLLUP, rows)
                 connection.execute("UPDATE sealed SET rolled = 1 WHERE first = ?", (first,))
             self._reached("rolled recorded")
             rolled += count
@@ -194,13 +200,13 @@ class Sealing:
     def _merge(self, resolution: Resolution, taken: list[tuple[int, int, int, str]]) -> None:
         buckets = merge([parquet.read_buckets(self._folder / file) for *_, file in taken])
         first = taken[0][1]
-        name = f"{resolution.value}-{first:019d}-{uuid.uuid4().hex}.parquet"
-        parquet.write_file(self._folder / name, parquet.bucket_table(buckets))
+        name = f"{resolution.value}-{first:019d}-{uuid.uuid4().hex}"
+        name = parquet.write_file(self._folder, name, parquet.bucket_table(buckets))
         since_s, until_s = int(buckets.at_s.min()), int(buckets.at_s.max()) + resolution.width_s
         self._reached("merged")
         with self._file.write() as connection:
             connection.executemany("DELETE FROM rollups WHERE id = ?", [(each[0],) for each in taken])
-            connection.execute(_ADD_ROLLUP, (resolution.value, first, since_s, until_s, len(buckets), name))
+            connection.execute(ADD_ROLLUP, (resolution.value, first, since_s, until_s, len(buckets), name))
         self._reached("merged recorded")
         parquet.remove_files([self._folder / file for *_, file in taken])
 
