@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 from twin_actors import __version__
 from twin_actors.cli import (
     asking,
+    calibrating,
     creating,
     doctor,
     files,
@@ -85,6 +86,7 @@ for name, command, panel in (
     ("shell", shell.shell, _LOOK),
     ("validate", files.validate, _FILES),
     ("schema", files.schema, _FILES),
+    ("calibrate", calibrating.calibrate, _FILES),
     ("new-domain", creating.new_domain, _FILES),
     ("doctor", doctor.doctor, _HELP),
     ("version", version, _HELP),

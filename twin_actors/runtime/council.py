@@ -25,6 +25,7 @@ from twin_actors.core.deciding import (
     sight,
 )
 from twin_actors.core.emergencies import EmergencyBook, EmergencyEvent
+from twin_actors.core.fidelity import DRIFTS
 from twin_actors.core.resources import Assignment, Fleet, Unit
 from twin_actors.core.view import CommandTo, Value, View
 from twin_actors.runtime import minutes
@@ -83,7 +84,7 @@ class Council:
 
     def __init__(self, scenario: Scenario, catalogue: Catalogue, policies: Sequence[PolicyInUse]) -> None:
         self._policies = tuple(policies)
-        self._alerts_of = {name: catalogue.kinds[name].alerts for name in scenario.kinds_used()}
+        self._alerts_of = {name: (*catalogue.kinds[name].alerts, DRIFTS) for name in scenario.kinds_used()}
         self._says = {(kind, alert.name): alert.says for kind, its in self._alerts_of.items() for alert in its}
         self._book = DecisionBook()
         self._command_book = CommandBook()

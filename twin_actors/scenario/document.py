@@ -136,7 +136,7 @@ class StoreSection(Section):
 
 class ClockSection(Section):
     mode: Literal["wall", "scaled", "events"] = "wall"
-    speed: Positive = 1.0
+    speed: Annotated[Positive, Field(le=1_000_000)] = 1.0
     start: Instant | None = None
 
     @model_validator(mode="after")
@@ -394,6 +394,12 @@ class StatesSection(Section):
     every: PositiveDuration = 10.0
 
 
+class ParametersSection(Section):
+    attributes: dict[str, Any] = {}
+    sd: dict[str, Any] = Field(default={}, description="standard deviation of one measurement, by reading field")
+    drift: dict[str, Any] = Field(default={}, description="growth of uncertainty in unit/√hour, by state field")
+
+
 class Document(Section):
     """A city for Twin Actors."""
 
@@ -408,6 +414,9 @@ class Document(Section):
     clock: ClockSection = ClockSection()
     placement: PlacementSection = PlacementSection()
     entities: tuple[EntityEntry, ...] = ()
+    parameters: dict[str, ParametersSection] = Field(
+        default={}, description="attributes and noises of single entities by id, as twin-actors calibrate writes them"
+    )
     relations: tuple[RelationEntry, ...] = ()
     resources: tuple[ResourceEntry, ...] = ()
     policies: tuple[PolicyEntry, ...] = ()
@@ -415,7 +424,7 @@ class Document(Section):
     fleets: tuple[FleetEntry, ...] = ()
     limits: LimitsSection = LimitsSection()
     states: StatesSection | None = Field(default=None, description="twins whose state is published, retained")
-    tick_s: Positive = Field(default=1.0, description="wall seconds between decisions")
+    tick_s: Annotated[Positive, Field(le=86_400)] = Field(default=1.0, description="wall seconds between decisions")
     security: dict[str, Any] = Field(default_factory=dict, description="reserved")
     dashboard: dict[str, Any] = Field(default_factory=dict, description="reserved")
 

@@ -17,6 +17,7 @@ from twin_actors.scenario.document import LISTS, Document
 from twin_actors.scenario.entities import expand_entities
 from twin_actors.scenario.errors import Problem, ScenarioError
 from twin_actors.scenario.model import PublishedStates, Scenario
+from twin_actors.scenario.parameters import with_parameters
 from twin_actors.scenario.relations import Index, expand_relations
 from twin_actors.scenario.report import Report
 from twin_actors.scenario.settings import (
@@ -97,7 +98,7 @@ def _merged(below: Any, above: Any) -> Any:
 
 
 def _scenario(document: Document, catalogue: Catalogue, report: Report, files: Sequence[YamlFile]) -> Scenario:
-    entities = expand_entities(document, catalogue, report)
+    entities = with_parameters(expand_entities(document, catalogue, report), document, catalogue, report)
     index = Index(entities, report)
     return Scenario(
         city=document.city,

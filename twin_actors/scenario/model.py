@@ -86,7 +86,8 @@ class PlacementSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entity:
-    """A real thing in the city. ``attributes`` holds what the scenario says; the kind's defaults fill the rest."""
+    """A real thing in the city. ``attributes`` holds what the scenario says; the kind's defaults fill the rest, and
+    likewise ``sd`` of readings and ``drift`` of states, where a calibration has given the entity its own."""
 
     id: str
     kind: str
@@ -95,6 +96,8 @@ class Entity:
     tags: Mapping[str, str] = field(default_factory=dict)
     lat_deg: float | None = None
     lon_deg: float | None = None
+    sd: Mapping[str, Value] = field(default_factory=dict)
+    drift: Mapping[str, Value] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
