@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -45,6 +46,7 @@ class Place:
 ENGINES: dict[str, Callable[[Path, pytest.FixtureRequest], str]] = {
     "memory": lambda folder, request: "memory:",
     "sqlite": lambda folder, request: f"sqlite:{folder / 'store'}",
+    "postgres": lambda folder, request: request.getfixturevalue("postgres").url(f"city_{secrets.token_hex(4)}"),
 }
 
 

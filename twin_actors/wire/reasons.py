@@ -4,6 +4,14 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import Final
+
+LONGEST_DETAIL: Final = 400
+
+
+def brief(detail: str) -> str:
+    """A detail that quotes a message, cut to a length that people read and a dead letter can carry."""
+    return detail if len(detail) <= LONGEST_DETAIL else detail[: LONGEST_DETAIL - 1] + "…"
 
 
 class Reason(enum.StrEnum):
