@@ -15,9 +15,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from twin_actors.store import Entry, LogTrimmed, StoreDamaged
+from twin_actors.store import Entry, LogTrimmed, StoreDamaged, StoreUnavailable
 from twin_actors.store.history import Resolution, Retention, Tidied, Values
-from twin_actors.store.sqlite import SqliteStore
+from twin_actors.store.sqlite import SqliteStore, engine
 from twin_actors.store.sqlite.sealing import Sealing
 
 pytest.importorskip("pyarrow", reason="history needs the extra 'history'")
@@ -332,6 +332,32 @@ def test_a_store_tidies_its_snapshots_and_letters_too(tmp_path: Path) -> None:
     assert [each.offset for each in store.snapshots("a")] == [9, 8]
 
 
+def test_without_parquet_a_log_keeps_everything_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = filled(tmp_path / "store", 100)
+    store.log("router").trim(100)
+    monkeypatch.setattr(engine, "can_keep_history", lambda: False)
+    for _ in range(3):
+        report = store.tidy(1e9, Retention(raw_s=1.0, minute_s=1.0, hour_s=1.0), decode)
+        assert "pip install 'twin-actors[history]'" in report.note
+        assert (report.sealed_entries, report.forgotten_entries) == (0, 0)
+    assert caplog.text.count("twin-actors[history]") == 1
+    holds(store, 100)
+
+
+def test_a_disk_that_refuses_leaves_the_log_as_it_was(tmp_path: Path) -> None:
+    store = filled(tmp_path / "store", 100)
+    store.log("router").trim(100)
+    (store.folder / "history-router").touch()  # a file where the folder should be
+    with pytest.raises(StoreUnavailable, match="history-router cannot be tidied"):
+        tidy(store, 1e6)
+    holds(store, 100)
+    (store.folder / "history-router").unlink()
+    assert tidy(store, 1e6).sealed_entries == 100
+    holds(store, 100)
+
+
 # -- damage --------------------------------------------------------------------------------------------------------
 
 
@@ -357,3 +383,7 @@ def test_a_damaged_file_of_history_is_named(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(StoreDamaged, match="is missing"):
         SqliteStore(store.folder).log("router").read(0, 100)
+    with store._log_file("router").write() as connection:
+        connection.execute("UPDATE sealed SET rolled = 0")
+    with pytest.raises(StoreDamaged, match="is missing"):
+        tidy(store, 1e6)
