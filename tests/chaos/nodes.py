@@ -2,22 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import secrets
-import shutil
-import signal
-import subprocess
-import sys
-import tempfile
-import time
-from pathlib import Path
-from typing import Any, Final, Self
-
-import psutil
-
-from twin_actors.runtime.processes import Running, end_tree, free_ports, use_token
-from twin_actors.testing.live import eventually
+from typing import Final
 
 HEALTH: Final = {
     # Ray's own settings give a frozen node up after 66 s; these, for a quick network, after about 10 s

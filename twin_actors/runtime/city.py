@@ -259,8 +259,8 @@ class City:
         """What one entity has said of one field: ``city.history("air_station/dongsi", "pm25_ugm3", last="6h")``.
 
         Raw readings with the quality that cleaning gave each, or ``resolution="minute"`` / ``"hour"``: count, min,
-        mean, max, last of each bucket (rolled up some minutes after the fact). Moments are seconds since the epoch or ISO
-        8601; the unit is in ``df.attrs["units"]["value"]``. Raises KeyError with the nearest name, ValueError.
+        mean, max, last of each bucket (rolled up some minutes after the fact). Moments are seconds since the epoch or
+        ISO 8601; the unit is in ``df.attrs["units"]["value"]``. Raises KeyError with the nearest name, ValueError.
         """
         since_s, until_s = history.stretch_s(self.now_s(), last, since, until)
         return history.history(
