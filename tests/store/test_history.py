@@ -199,6 +199,51 @@ def test_death_at_any_step_loses_and_doubles_nothing(tmp_path: Path) -> None:
     assert {path.name for path in (folder / "history-router").iterdir()} == recorded | {"tidying.lock"}
 
 
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("append"), st.integers(1, 40)),
+        st.tuples(st.just("trim"), st.integers(0, 300)),
+        st.tuples(st.just("tidy"), st.integers(0, 4000)),
+        st.tuples(st.just("forget"), st.integers(0, 4000)),
+        st.tuples(st.just("open again"), st.just(0)),
+    ),
+    max_size=12,
+)
+
+
+@settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=STEPS)
+def test_a_log_is_all_that_was_appended_less_what_retention_took(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int]]
+) -> None:
+    folder = tmp_path_factory.mktemp("log") / "store"
+    store = SqliteStore(folder)
+    count = since = trimmed = 0
+    for what, number in steps:
+        log = store.log("router")
+        if what == "append":
+            assert log.append(1, [entry(count + place) for place in range(number)], count) == count
+            count += number
+        elif what == "trim":
+            log.trim(number)
+            trimmed = max(trimmed, min(number, count))
+        elif what in ("tidy", "forget"):
+            raw_s = 1000.0 if what == "forget" else 1e12
+            report = tidy(store, float(number), Retention(raw_s=raw_s, minute_s=1e12, hour_s=1e12))
+            assert report.rolled_entries == report.sealed_entries
+            since += report.forgotten_entries
+            assert since <= trimmed  # what no snapshot covers is never taken
+            assert since == 0 or entry(since - 1).received_at_s < 4000.0 - 1000.0
+        else:
+            store.close()
+            store = SqliteStore(folder)
+        holds(store, count, since=since)
+    rolled = sum(store.log("router").rollup(entity, "tap").count.sum() for entity in range(5))
+    (sealed,) = store._log_file("router").rows("SELECT coalesce(sum(count), 0) FROM sealed") or [(0,)]
+    assert rolled == sealed[0] + since
+    store.close()
+
+
 # -- rolling up ----------------------------------------------------------------------------------------------------
 
 
