@@ -148,7 +148,15 @@ class Leg:
             )
         assert load.running, "the publisher has ended"
         overlap_s = lives.overlap_s(watch.first_seen)
-        self.faults.append({"kind": kind, "recovery_s": recovery_s, "overlap_s": overlap_s, "missing": missing})
+        self.faults.append(
+            {
+                "kind": kind,
+                "recovery_s": recovery_s,
+                "overlap_s": overlap_s,
+                "missing": missing,
+                "actors_hit": sorted(damage.renewed),
+            }
+        )
         said = f"whole after {recovery_s:.1f} s" if recovery_s is not None else f"NOT WHOLE: {missing}"
         tell(f"leg {self.orders['leg']}: {len(self.faults)}/{len(self.orders['faults'])} {kind}: {said}")
 
