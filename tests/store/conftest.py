@@ -1,11 +1,14 @@
-"""The servers that the store's tests talk to."""
+"""Every engine of the store, each as a place that can be opened again and again."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from twin_actors.store import MemoryStore, Store, open_store
 from twin_actors.testing.postgres import PostgresServer, postgres_server, why_not
 
 
@@ -16,3 +19,54 @@ def postgres() -> Iterator[PostgresServer]:
         pytest.skip(reason)
     with postgres_server() as server:
         yield server
+
+
+class Place:
+    """Where a store is. ``open`` opens it once more beside those that are open, as another process would."""
+
+    def __init__(self, engine: str, url: str) -> None:
+        self.engine, self.url = engine, url
+        self.durable = engine != "memory"
+        self._memory = MemoryStore(first_offset=0)
+        self._open: list[Store] = []
+
+    def open(self) -> Store:
+        store = open_store(self.url) if self.durable else self._memory
+        self._open.append(store)
+        return store
+
+    def close(self) -> None:
+        for store in self._open:
+            store.close()
+        self._open.clear()
+
+
+# One line an engine: what makes the URL of an empty store, given a folder of the test and pytest's request (for a
+# fixture that starts a server: request.getfixturevalue).
+ENGINES: dict[str, Callable[[Path, pytest.FixtureRequest], str]] = {
+    "memory": lambda folder, request: "memory:",
+    "sqlite": lambda folder, request: f"sqlite:{folder / 'store'}",
+    "postgres": lambda folder, request: request.getfixturevalue("postgres").url(f"city_{secrets.token_hex(4)}"),
+}
+
+
+@pytest.fixture(params=ENGINES)
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    """An empty store of each engine."""
+    place = Place(request.param, ENGINES[request.param](tmp_path, request))
+    yield place
+    place.close()
+
+
+@pytest.fixture(params=[name for name in ENGINES if name != "memory"])
+def durable_place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    """An empty store of each engine that outlives its process."""
+    place = Place(request.param, ENGINES[request.param](tmp_path, request))
+    yield place
+    place.close()
+
+
+@pytest.fixture
+def any_store(place: Place) -> Store:
+    """An empty, open store of each engine."""
+    return place.open()

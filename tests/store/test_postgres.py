@@ -8,6 +8,7 @@ import multiprocessing
 import secrets
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,13 +18,14 @@ from twin_actors.store import (
     NOBODY,
     DeadLetter,
     Entry,
-    LogTrimmed,
     StaleEpoch,
     StoreDamaged,
     StoreUnavailable,
     open_store,
 )
 from twin_actors.store.postgres import PostgresStore
+from twin_actors.store.postgres.log import PostgresLog
+from twin_actors.testing.live import eventually
 from twin_actors.testing.postgres import PostgresServer
 
 Open = Callable[..., PostgresStore]
@@ -59,6 +61,10 @@ def opened(postgres: PostgresServer) -> Iterator[Open]:
 
 def entry(number: int) -> Entry:
     return Entry(number % 5, 0, 1, float(number), str(number).encode())
+
+
+def shown_schema(store: PostgresStore, words: str = "{}") -> str:
+    return words.format(repr(store).split()[-1].rstrip(">"))
 
 
 # -- the log -------------------------------------------------------------------------------------------------------
@@ -98,7 +104,7 @@ def test_a_group_may_reach_over_several_partitions(opened: Open, postgres: Postg
     # another size later changes only partitions to come
     other = opened(segment_entries=1000).log("router")
     assert other.append(1, [entry(47), entry(48), entry(49), entry(50)]) == 47
-    schema = repr(store).split()[-1].rstrip(">")
+    schema = shown_schema(store)
     stops = postgres.execute(f"SELECT stop_offset FROM {schema}.segments ORDER BY 1")
     assert stops == [(10,), (20,), (30,), (40,), (50,), (1050,)]
 
@@ -191,6 +197,39 @@ def test_no_append_of_a_predecessor_is_committed_after_its_successor_has_an_epoc
     assert not thread.is_alive()
     assert acknowledged == list(range(0, end, 2))
     assert newer.log("router").append(second, [entry(0)]) == end
+
+
+def test_a_successor_waits_for_the_append_under_way(
+    opened: Open, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older, newer = opened(), opened()
+    epoch = older.next_epoch("router")
+    log = older.log("router")
+    inside, go_on = threading.Event(), threading.Event()
+    write = PostgresLog._write
+
+    def slowly(*arguments: Any) -> None:
+        inside.set()
+        assert go_on.wait(30.0)
+        write(*arguments)
+
+    monkeypatch.setattr(PostgresLog, "_write", slowly)
+    order: list[str] = []
+    appending = threading.Thread(target=lambda: order.append(f"append {log.append(epoch, [entry(0)])}"))
+    succeeding = threading.Thread(target=lambda: order.append(f"epoch {newer.next_epoch('router')}"))
+    appending.start()
+    assert inside.wait(30.0)
+    succeeding.start()
+    waiting = (
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'INSERT INTO epochs%' "
+        f"AND application_name = '{shown_schema(newer, 'twin-actors {} writer')}'"
+    )
+    eventually(lambda: order or postgres.execute(waiting) == [(1,)])
+    assert order == []
+    go_on.set()
+    appending.join(30.0)
+    succeeding.join(30.0)
+    assert sorted(order) == ["append 0", "epoch 2"]
 
 
 def _raise_epochs(url: str, count: int, results: multiprocessing.Queue[list[int]]) -> None:
@@ -326,7 +365,7 @@ def test_what_represents_a_store_shows_no_password(opened: Open, postgres: Postg
 
 
 def test_a_schema_of_a_newer_version_is_left_alone(opened: Open, postgres: PostgresServer) -> None:
-    schema = repr(opened()).split()[-1].rstrip(">")
+    schema = shown_schema(opened())
     postgres.execute(f"UPDATE {schema}.schema_version SET version = 99")
     with pytest.raises(StoreDamaged, match="version 99, written by a newer"):
         PostgresStore(postgres.url(schema))
@@ -334,7 +373,7 @@ def test_a_schema_of_a_newer_version_is_left_alone(opened: Open, postgres: Postg
 
 def test_a_schema_that_was_dropped_under_a_city_is_damage(opened: Open, postgres: PostgresServer) -> None:
     store = opened()
-    schema = repr(store).split()[-1].rstrip(">")
+    schema = shown_schema(store)
     postgres.execute(f"DROP SCHEMA {schema} CASCADE")
     with pytest.raises(StoreDamaged, match="gone: restore a backup"):
         store.next_epoch("router")
@@ -375,16 +414,3 @@ def test_a_closed_store_says_so(opened: Open) -> None:
     store.close()
     with pytest.raises(StoreUnavailable, match="closed"):
         store.log("router").append(1, [entry(0)])
-
-
-def test_history_older_than_retention_is_named(opened: Open, postgres: PostgresServer) -> None:
-    store = opened(segment_entries=10)
-    log = store.log("router")
-    log.append(1, [entry(number) for number in range(35)])
-    schema = repr(store).split()[-1].rstrip(">")
-    postgres.execute(f"DROP TABLE {schema}.entries_1_0")
-    postgres.execute(f"DELETE FROM {schema}.segments WHERE first_offset = 0")
-    with pytest.raises(LogTrimmed, match="begins at 10"):
-        log.read(5, 10)
-    assert log.read(10, 2) == [(10, entry(10)), (11, entry(11))]
-    assert log.read(35, 2) == []

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from twin_actors.core import estimation as est
 from twin_actors.core.cleaning import CleaningMemory, CleaningRules, Fate, clean
 from twin_actors.core.columns import Column
+from twin_actors.core.fidelity import DRIFTS, Fidelity, FidelityShown
 from twin_actors.core.inputs import Batch, Channel, rounds
 from twin_actors.core.kind import Kind, Need
 from twin_actors.core.monitoring import Latches, detect, monitor
@@ -58,6 +59,7 @@ class Shown:
     proposed: Column | None
     age_s: Column
     revision: NDArray[np.int64]
+    fidelity: FidelityShown
 
 
 class TwinTable:
@@ -96,6 +98,10 @@ class TwinTable:
         self.latches = Latches.empty(len(kind.alerts), n)
         self.ewma = np.zeros((kind.reading.layout.rows, n))
         self.score = np.full((kind.reading.layout.rows, n), np.nan)
+        self.fidelity = Fidelity.empty(kind.reading.layout.rows, n)
+        # as declared by the kind for all its twins (no memory of their own) until set_noises gives each its own
+        self.sd2 = np.broadcast_to(self._plan.sd2, (kind.reading.layout.rows, n))
+        self.drift2_h = np.broadcast_to(self._plan.state_drift2_h, (state.rows, n))
         self.revision = np.zeros(n, np.int64)
         self.fates = np.zeros((len(Fate), n), np.int64)
         self.rejected_fields = np.zeros(n, np.int64)
@@ -104,6 +110,14 @@ class TwinTable:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def set_noises(self, sd: Column, drift: Column) -> None:
+        """Noises by twin in place of the kind's: ``sd (reading rows, n)``, ``drift (state rows, n)`` in unit/√hour."""
+        if sd.shape != self.sd2.shape or drift.shape != self.drift2_h.shape:
+            raise ValueError(f"kind {self.kind.name}: noises have shapes {sd.shape} and {drift.shape}")
+        if not (np.isfinite(sd).all() and np.isfinite(drift).all() and (sd >= 0).all() and (drift >= 0).all()):
+            raise ValueError(f"kind {self.kind.name}: noises are finite numbers of at least 0")
+        self.sd2, self.drift2_h = sd**2, drift**2
 
     def _fresh_covariances(self, n: int) -> list[Column]:
         if self._joint is None:
@@ -184,9 +198,9 @@ class TwinTable:
     ) -> list[int]:
         """Run a stage that calls the model; where it raises, run it twin by twin and leave out only the culprits.
 
-        A twin whose model raises keeps its state; the failure is counted in ``model_errors`` and its traceback is kept in
-        ``failures``. Stages may be run again: time that has been moved is not moved twice. Returns the columns that
-        failed.
+        A twin whose model raises keeps its state; the failure is counted in ``model_errors`` and its traceback is
+        kept in ``failures``. Stages may be run again: time that has been moved is not moved twice. Returns the
+        columns that failed.
         """
         try:
             stage(twins, *columns)
@@ -222,7 +236,9 @@ class TwinTable:
         until_s = np.maximum(self.time_s[twins], at_s)
         self._advance(twins, until_s)
         age_h = (until_s - at_s) / 3600.0
-        noise = self._plan.sd2 + self._plan.drift2_h * age_h
+        drift2_h = self.drift2_h[:, twins]
+        aged = np.where(self._plan.measured[:, None] >= 0, drift2_h[self._plan.measured], 0.0) * age_h
+        noise = self.sd2[:, twins] + aged
         x, attributes, command = self.x[:, twins], self.attributes[:, twins], self.command.value[:, twins]
         if self._joint is None:
             expected = self._expected(x, attributes, command)
@@ -248,6 +264,7 @@ class TwinTable:
         self.score[:, twins], self.ewma[:, twins] = detect(
             estimate.innovation, estimate.innovation_variance, self.ewma[:, twins]
         )
+        self.fidelity.record(estimate.innovation, estimate.innovation_variance, twins)
         if not self.windows.empty:
             self.windows.record(values, usable, at_s, twins)
         self.heard_at_s[twins] = np.maximum(self.heard_at_s[twins], at_s)
@@ -306,7 +323,7 @@ class TwinTable:
         if self._joint is None:
             moved, command, coupling = roll(self.kind, x, attributes, command, coupling, start_s, until_s)
             variance = est.grow_variance(
-                self.variance[:, twins], self._plan.state_drift2_h, self._plan.unsure2, elapsed_s
+                self.variance[:, twins], self.drift2_h[:, twins], self._plan.unsure2, elapsed_s
             )
         else:
             points = est.spread_points(self._joint, x, covariances)
@@ -314,9 +331,10 @@ class TwinTable:
             points, command, coupling = roll(self.kind, points, attributes, command, coupling, start_s, until_s)
             moved = points[:, 0]
             spread = est.covariances_of(self._joint, points)
+            drift2_h = self.drift2_h[:, twins]
             for block, covariance in zip(self._joint.blocks, spread, strict=True):
                 own = np.arange(block.size)
-                covariance[own, own] += self._plan.state_drift2_h[block.rows] * (elapsed_s / 3600.0)
+                covariance[own, own] += drift2_h[block.rows] * (elapsed_s / 3600.0)
             spread = est.limit_covariances(self._joint, spread, self._plan.unsure2)
             still = elapsed_s <= 0
             covariances = [np.where(still, old, new) for old, new in zip(covariances, spread, strict=True)]
@@ -361,6 +379,8 @@ class TwinTable:
         proposed = None
         if with_control and kind.control is not None:
             proposed = kind.control(state, attributes, in_force, indicators).block((len(self),))
+        fidelity = FidelityShown.of(self.fidelity)
+        alerts = {alert.name: self.latches.active[row].copy() for row, alert in enumerate(kind.alerts)}
         return Shown(
             now_s=now_s,
             x=x,
@@ -370,11 +390,12 @@ class TwinTable:
             couplings=coupling.value,
             windows=windows,
             indicators=indicators,
-            alerts={alert.name: self.latches.active[row].copy() for row, alert in enumerate(kind.alerts)},
+            alerts={**alerts, DRIFTS.name: fidelity.drifting},
             needs={} if kind.needs is None else kind.needs(state, attributes, indicators),
             proposed=proposed,
             age_s=np.where(np.isfinite(self.heard_at_s), now_s - self.heard_at_s, np.inf),
             revision=self.revision.copy(),
+            fidelity=fidelity,
         )
 
     # -- snapshots ---------------------------------------------------------------------------------------------
@@ -395,6 +416,7 @@ class TwinTable:
             ("command", self.command),
             ("coupling", self.coupling),
             ("latches", self.latches),
+            ("fidelity", self.fidelity),
         ):
             for field in fields(part):
                 arrays[f"{name}.{field.name}"] = getattr(part, field.name)

@@ -1,4 +1,4 @@
-"""The controller's auditor: looks at the ledger, the store, the broker and the actors, and raises alarms that name the place."""
+"""The controller's auditor: looks at ledger, store, broker and actors, and raises alarms that name the place."""
 
 from __future__ import annotations
 
@@ -78,8 +78,8 @@ class Auditor:
             yield (
                 ("broker", "dropped"),
                 (
-                    f"the broker has dropped {dropped - self._dropped:,} messages: raise its queue limits (max_queued_messages, "
-                    "max_queued_bytes), or send less"
+                    f"the broker has dropped {dropped - self._dropped:,} messages: raise its queue limits "
+                    "(max_queued_messages, max_queued_bytes), or send less"
                 ),
             )
         self._dropped = dropped

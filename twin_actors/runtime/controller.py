@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,7 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayError
 from twin_actors.runtime.aggregator import Aggregator
 from twin_actors.runtime.auditing import Auditor
 from twin_actors.runtime.council import AlertEvent
+from twin_actors.runtime.historian import Historian
 from twin_actors.runtime.placement import ACTOR_BYTES
 from twin_actors.runtime.plan import CityPlan
 from twin_actors.runtime.router import Router
@@ -43,6 +45,7 @@ class Controller:
         self._hellos: dict[str, Hello] = {}
         self._plan_names = {actor.name for actor in self._plan.actors}
         self._auditor = Auditor(self._plan, namespace)
+        self._historian = Historian(self._plan, self._store)
         self._stopping = threading.Event()
         self._phase = "creating"
         self._thread = threading.Thread(target=self._run, name="controller", daemon=True)
@@ -56,7 +59,12 @@ class Controller:
             "error": self._error,
             "recreated": self._recreated,
             "audit": self._auditor.report(),
+            "history": self._historian.report(),
         }
+
+    def tidy(self) -> dict[str, Any]:
+        """Move what can be moved into history now. Returns what was done."""
+        return asdict(self._historian.tidy())
 
     def alarms(self, last: int) -> list[AlertEvent]:
         """What the auditor has found, raised and cleared."""
@@ -193,6 +201,7 @@ class Controller:
     def stop(self, kill: bool) -> None:
         """Stop aggregator and router in good order; with ``kill`` end all actors too (Ray goes on without us)."""
         self._stopping.set()
+        self._historian.stop()
         self._thread.join(timeout=10.0)
         for name in ("aggregator", "router"):
             try:

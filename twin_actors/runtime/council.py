@@ -7,6 +7,7 @@ import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -24,6 +25,7 @@ from twin_actors.core.deciding import (
     sight,
 )
 from twin_actors.core.emergencies import EmergencyBook, EmergencyEvent
+from twin_actors.core.fidelity import DRIFTS
 from twin_actors.core.resources import Assignment, Fleet, Unit
 from twin_actors.core.view import CommandTo, Value, View
 from twin_actors.runtime import minutes
@@ -82,7 +84,7 @@ class Council:
 
     def __init__(self, scenario: Scenario, catalogue: Catalogue, policies: Sequence[PolicyInUse]) -> None:
         self._policies = tuple(policies)
-        self._alerts_of = {name: catalogue.kinds[name].alerts for name in scenario.kinds_used()}
+        self._alerts_of = {name: (*catalogue.kinds[name].alerts, DRIFTS) for name in scenario.kinds_used()}
         self._says = {(kind, alert.name): alert.says for kind, its in self._alerts_of.items() for alert in its}
         self._book = DecisionBook()
         self._command_book = CommandBook()
@@ -289,10 +291,13 @@ class Council:
         self._orders = [minutes.decision_of(row) for row in state["orders"]]
         self.allocations_made, self.alerts_raised = state["allocations_made"], state["alerts_raised"]
         self.postponed, self.dropped_couplings = state["postponed"], state["dropped_couplings"]
-        self._decisions.extend(minutes.decision_of(row) for row in records.get("decisions", ()))
-        self._commands.extend(minutes.command_of(row) for row in records.get("commands", ()))
-        self._allocations.extend(msgspec.convert(row, AllocationRecord) for row in records.get("allocations", ()))
-        self._alert_events.extend(msgspec.convert(row, AlertEvent) for row in records.get("alerts", ()))
+        for table, kept, read in (
+            ("decisions", self._decisions, minutes.decision_of),
+            ("commands", self._commands, minutes.command_of),
+            ("allocations", self._allocations, partial(msgspec.convert, type=AllocationRecord)),
+            ("alerts", self._alert_events, partial(msgspec.convert, type=AlertEvent)),
+        ):
+            kept.extend(minutes.readable(table, records.get(table, ()), read))  # type: ignore[attr-defined]
 
     # -- what has been -----------------------------------------------------------------------------------------
 

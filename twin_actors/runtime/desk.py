@@ -74,6 +74,9 @@ class CommandDesk:
         """It has been opened before, by the same hand-over repeated."""
         return command_id in self._open or command_id in self._closed
 
+    def is_open(self, command_id: str) -> bool:
+        return command_id in self._open
+
     def sent(self, command: Outgoing) -> None:
         self._open[command.id] = command
 

@@ -249,9 +249,9 @@ def _check_store(where: StoreAddress, scenario: Scenario, plans: Sequence[ActorP
         kept = store.get(PLAN_KEY)
         if kept is not None and kept != own:
             raise LaunchRefused(
-                f"the store of {scenario.city} ({where.shown}) holds a city of other entities or another packing: launch it "
-                f"with the same 'entities' and 'placement', under another name, or begin anew with 'twin-actors down "
-                f"--volumes {scenario.city}', which deletes what it holds"
+                f"the store of {scenario.city} ({where.shown}) holds a city of other entities or another packing: "
+                "launch it with the same 'entities' and 'placement', under another name, or begin anew with "
+                f"'twin-actors down --volumes {scenario.city}', which deletes what it holds"
             )
         store.put(PLAN_KEY, own)
         log = store.log("router")

@@ -7,7 +7,7 @@ import logging
 from twin_actors.runtime import notes
 from twin_actors.runtime.holder import Refused
 from twin_actors.runtime.packing import Delivery
-from twin_actors.store import DeadLetter, Entry, Store, StoreUnavailable
+from twin_actors.store import DeadLetter, Entry, LetterState, Store, StoreUnavailable
 from twin_actors.wire.reasons import Reason
 
 log = logging.getLogger(__name__)
@@ -79,5 +79,16 @@ class Letters:
         untold, self._untold = self._untold, []
         return untold
 
-    def newest(self, last: int) -> list[DeadLetter]:
-        return (self._store.dead_letters(last) + self._waiting)[-last:] if last > 0 else []
+    def newest(self, last: int, state: LetterState | None = None, reason: str = "") -> list[DeadLetter]:
+        waiting = [
+            letter for letter in self._waiting if reason in ("", letter.reason) and state in (None, letter.state)
+        ]
+        return (self._store.dead_letters(last, state=state, reason=reason) + waiting)[-last:] if last > 0 else []
+
+    def one(self, number: int) -> DeadLetter:
+        """Raises KeyError."""
+        return self._store.dead_letter(number)
+
+    def settle(self, number: int, state: LetterState) -> None:
+        """Raises KeyError."""
+        self._store.settle_dead_letter(number, state)

@@ -182,7 +182,7 @@ class Links:
     # -- inputs that do harm -----------------------------------------------------------------------------------
 
     def _suspect(self, link: Link, now: float, words: str) -> None:
-        """The first batch under way did not come back. Send its inputs one by one next time, and put the culprit aside."""
+        """The first batch under way did not come back: send its inputs one by one, and put the culprit aside."""
         share = link.share
         if not share.under_way:
             return

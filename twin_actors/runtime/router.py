@@ -33,7 +33,7 @@ from twin_actors.runtime.reach import mqtt_client
 from twin_actors.runtime.routing import Routing
 from twin_actors.runtime.saving import RouterMemory
 from twin_actors.runtime.share import Placed, Share
-from twin_actors.store import DeadLetter, StaleEpoch
+from twin_actors.store import DeadLetter, LetterState, StaleEpoch
 from twin_actors.wire import messages
 from twin_actors.wire.client import Will
 from twin_actors.wire.reasons import Reason
@@ -364,14 +364,14 @@ class Router:
             self._desk.close(answer.id, done=False, at_s=now_s, note=note)
 
     def _dead(self, topic: str, reason: Reason, detail: str, payload: bytes, entity: int | None = None) -> None:
-        """Log what no twin gets, with the words that its sender must see; it becomes a dead letter when that is durable."""
+        """Log what no twin gets, with the words for its sender; it becomes a dead letter when that is durable."""
         number = notes.NOBODY if entity is None else entity
         self._routing.refuse(topic, reason.value, reason.explain(detail), payload, self._clock.now_s(), number)
 
     def _topic_of(self, share: Share, delivery: Delivery) -> str:
         entity = self._routing.entities[share.entities[delivery.place]]
         if delivery.source:
-            return f"{self._scenario.fleets[delivery.source - 1].topic} ({entity})"
+            return self._fleets.told(delivery.source, entity)
         return self._topics.telemetry(entity)
 
     def _refused_by_twin(self, share: Share, refused: list[tuple[Refused, Delivery]]) -> None:
@@ -514,23 +514,40 @@ class Router:
             **reckoning.standing(self._routing, self._links),
         }
 
-    def dead_letters(self, last: int) -> list[DeadLetter]:
-        return self._ask(lambda: self._letters.newest(last))
+    def dead_letters(self, last: int, state: LetterState | None = None, reason: str = "") -> list[DeadLetter]:
+        return self._ask(lambda: self._letters.newest(last, state, reason))
+
+    def dead_letter(self, number: int) -> DeadLetter:
+        """Raises KeyError."""
+        return self._ask(lambda: self._letters.one(number))
+
+    def replay_letter(self, number: int, payload: bytes | None, topic: str) -> None:
+        """Take a dead letter in as if it had just been published, with another payload or topic if given."""
+
+        def work() -> None:
+            letter = self._letters.one(number)
+            if letter.state is LetterState.REPLAYED:
+                raise ValueError(f"dead letter {number} has been replayed already")
+            delivered = self._delivered
+            self._arrived_s = 0.0
+            said = letter.payload if payload is None else payload
+            known = self._fleets.source_of(letter.topic) if not topic else None
+            if known is not None and known[1] in self._number:
+                self._routing.arrive(self._number[known[1]], known[0], said, self._clock.now_s())
+            else:
+                self._receive(topic or letter.topic, said, 1, 0, -1)
+            self._delivered = delivered  # no broker waits for this one
+            self._letters.settle(number, LetterState.REPLAYED)
+
+        self._ask(work)
+
+    def discard_letter(self, number: int) -> None:
+        """Raises KeyError."""
+        self._ask(lambda: self._letters.settle(number, LetterState.DISCARDED))
 
     def latest_s(self) -> float:
         """The newest device time that any twin has seen."""
         return self._ask(self._latest_s)
-
-    def take_again(self, topic: str, payload: bytes) -> None:
-        """Take a message in as if it had just been published: a dead letter that has been mended."""
-
-        def work() -> None:
-            delivered = self._delivered
-            self._arrived_s = 0.0
-            self._receive(topic, payload, 1, 0, -1)
-            self._delivered = delivered  # no broker waits for this one
-
-        self._ask(work)
 
     def keep(self) -> int:
         """Have the twins and this router save snapshots now. Returns the log's offset."""

@@ -1,4 +1,4 @@
-"""What the router does, without MQTT and without Ray: gather inputs for the log, queue them per twin actor, count them."""
+"""What the router does, without MQTT and Ray: gather inputs for the log, queue them per twin actor, count them."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ TALLY_S = 0.5
 class Routing:
     """Entities are numbered 0 … n−1 as in the scenario; ``placed[number]`` says where each twin lives.
 
-    ``backlog`` is the number of inputs that may wait for one twin actor before readings that may be shed (QoS 0, and all
-    where the log is not durable) are given up, the older one of an entity for its newer one.
+    ``backlog`` is the number of inputs that may wait for one twin actor before readings that may be shed (QoS 0, and
+    all where the log is not durable) are given up, the older one of an entity for its newer one.
     """
 
     def __init__(

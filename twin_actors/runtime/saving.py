@@ -1,4 +1,4 @@
-"""What a router keeps beside the log, and how the next one goes on from it: its own snapshot, then the log behind it."""
+"""What a router keeps beside the log, and how the next one goes on from it: a snapshot, then the log behind it."""
 
 from __future__ import annotations
 

@@ -19,6 +19,7 @@ from twin_actors.scenario.model import (
     PlacementSettings,
     PolicyUse,
     ResourcePool,
+    RetentionSettings,
 )
 from twin_actors.scenario.report import Report
 
@@ -93,13 +94,18 @@ def store_url(document: Document, report: Report) -> str:
     if document.cluster is not None and scheme not in ("postgresql", "postgres"):
         report.add(
             path if "store" in document.model_fields_set else ("cluster",),
-            "a cluster needs a PostgreSQL store (store: {url: postgresql://user@host/database}): an embedded file cannot "
-            "follow an actor to another node",
+            "a cluster needs a PostgreSQL store (store: {url: postgresql://user@host/database}): an embedded file "
+            "cannot follow an actor to another node",
         )
     if scheme == "sqlite":
         folder = rest.removeprefix("//")
         return f"sqlite:{report.beside(path, folder)}" if folder else url
     return url
+
+
+def retention_settings(document: Document) -> RetentionSettings:
+    section = document.store.retention
+    return RetentionSettings(raw_s=section.raw, minute_s=section.minute, hour_s=section.hour)
 
 
 def place_settings(document: Document, report: Report) -> Place:

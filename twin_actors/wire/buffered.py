@@ -3,8 +3,8 @@
 paho reads a packet by its first byte, then byte by byte its length, then the rest, each from the socket, and makes six
 objects for a message. At tens of thousands of messages a second that is most of the router's work (ADR 0010). Here a
 PUBLISH of QoS 0 or 1 that lies whole in the buffer is taken from it by slices, and many PUBACKs leave as one write.
-Everything else (connecting, keeping alive, subscriptions, QoS 2, long messages, anything malformed) is left in the buffer
-for paho. paho offers no place for this but private names; where a version of it lacks them,
+Everything else (connecting, keeping alive, subscriptions, QoS 2, long messages, anything malformed) is left in the
+buffer for paho. paho offers no place for this but private names; where a version of it lacks them,
 ``client_class`` falls back to the client as it is.
 """
 

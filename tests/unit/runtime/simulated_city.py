@@ -11,8 +11,8 @@ import msgspec
 from tests.unit.runtime.cities import holder
 from tests.unit.runtime.streams_of_readings import RECEIVED_S
 from twin_actors.core.inputs import Channel
-from twin_actors.runtime.holder import NOTHING_APPLIED, Holder, Refused, Reply
 from twin_actors.runtime import notes
+from twin_actors.runtime.holder import NOTHING_APPLIED, Holder, Refused, Reply
 from twin_actors.runtime.notes import FIRST_NOTE, Refusal, Told
 from twin_actors.runtime.packing import Delivery, pack
 from twin_actors.runtime.routing import Placed, Routing, Share
@@ -158,7 +158,7 @@ class SimulatedCity:
         self.kept = self.routing.committed_until - 1, msgspec.msgpack.decode(blob, strict=False)
 
     def router_restart(self) -> None:
-        """The router dies; what it had not committed is gone, and the next one goes on from its accounts and the log."""
+        """The router dies with what it had not committed; the next one goes on from its accounts and the log."""
         fresh = [*self.routing._committing, *self.routing._fresh]
         gone = sum(count_readings(entry.payload) for entry in fresh if entry.channel == Channel.READING)
         gone += sum(note.readings for note in map(_note, fresh) if isinstance(note, Refusal))

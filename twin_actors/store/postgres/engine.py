@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
+from psycopg import sql
 
-from twin_actors.store.base import DeadLetter, LetterState, Snapshot, StaleEpoch
+from twin_actors.store.base import DeadLetter, LetterState, Snapshot
+from twin_actors.store.history import Decode, Retention, Tidied
+from twin_actors.store.postgres import snapshots
 from twin_actors.store.postgres.address import Address
-from twin_actors.store.postgres.log import SEGMENT_ENTRIES, PostgresLog, insert_epoch
+from twin_actors.store.postgres.fencing import check_epoch
+from twin_actors.store.postgres.log import SEGMENT_ENTRIES, PostgresLog, drop_some_segments
 from twin_actors.store.postgres.schema import migrate
 from twin_actors.store.postgres.session import CALL_S, Connection, Session
+from twin_actors.store.postgres.tidying import Tidying
 
 _LETTER = "topic, reason, detail, payload, received_at_s, share, log_offset, element, state, id"
 
@@ -29,7 +34,7 @@ class PostgresStore:
         server cannot be reached, StoreDamaged when a newer version of the software has written the schema.
         """
         self._address = Address.of(url)
-        self._segment_entries = segment_entries
+        self._segment_entries, self._call_s = segment_entries, call_s
         self._writing = Session(self._address, "writer", autocommit=False, call_s=call_s)
         self._reading = Session(self._address, "reader", autocommit=True, call_s=call_s)
         self._logs: dict[str, PostgresLog] = {}
@@ -70,40 +75,32 @@ class PostgresStore:
         )
         return held or 0
 
+    def epochs(self) -> dict[str, int]:
+        query = b"SELECT name, epoch FROM epochs WHERE epoch > 0 ORDER BY name"
+        return dict(self._reading.run(lambda connection: connection.execute(query).fetchall()))
+
+    def raise_epoch(self, name: str, epoch: int) -> None:
+        self._writing.run(
+            lambda connection: connection.execute(
+                "INSERT INTO epochs AS e (name, epoch) VALUES (%s, %s) "
+                "ON CONFLICT (name) DO UPDATE SET epoch = greatest(e.epoch, excluded.epoch)",
+                (name, epoch),
+            )
+        )
+
     # -- snapshots ---------------------------------------------------------------------------------------------
 
     def save_snapshot(self, name: str, epoch: int, offset: int, blob: bytes, at_s: float = 0.0) -> None:
-        def work(connection: Connection) -> None:
-            # the epoch's row is locked, so two savers of one name take turns
-            _check(connection, name, epoch, lock="NO KEY UPDATE")
-            row = connection.execute(
-                "SELECT max(log_offset), max(epoch) FROM snapshots WHERE name = %s", (name,)
-            ).fetchone()
-            newest, held = row if row and row[0] is not None else (offset, epoch)
-            if epoch < held:
-                raise StaleEpoch(f"{name}: a snapshot of epoch {epoch} is refused, epoch {held} wrote last")
-            if offset < newest:
-                return  # the log may be trimmed up to the newer one already
-            connection.execute(
-                "INSERT INTO snapshots (name, log_offset, epoch, at_s, blob) VALUES (%s, %s, %s, %s, %b) "
-                "ON CONFLICT (name, log_offset) DO UPDATE "
-                "SET epoch = excluded.epoch, at_s = excluded.at_s, blob = excluded.blob",
-                (name, offset, epoch, at_s, blob),
-            )
-
-        self._writing.run(work)
+        snapshots.save(self._writing, name, Snapshot(epoch, offset, at_s, blob))
 
     def load_snapshot(self, name: str, *, at_s: float | None = None) -> Snapshot | None:
-        def work(connection: Connection) -> Snapshot | None:
-            with connection.cursor(binary=True) as cursor:
-                row = cursor.execute(
-                    "SELECT epoch, log_offset, at_s, blob FROM snapshots "
-                    "WHERE name = %s AND at_s <= %s ORDER BY log_offset DESC LIMIT 1",
-                    (name, float("inf") if at_s is None else at_s),
-                ).fetchone()
-            return Snapshot._make(row) if row else None
+        return snapshots.load(self._reading, name, at_s)
 
-        return self._reading.run(work)
+    def snapshot_names(self) -> list[str]:
+        return self._column("SELECT DISTINCT name FROM snapshots ORDER BY name")
+
+    def snapshots(self, name: str) -> Iterator[Snapshot]:
+        return snapshots.every(self._reading, name)
 
     # -- dead letters ------------------------------------------------------------------------------------------
 
@@ -171,7 +168,7 @@ class PostgresStore:
 
         def work(connection: Connection) -> None:
             if writer:
-                _check(connection, writer, epoch, lock="SHARE")
+                check_epoch(connection, writer, epoch, lock="SHARE")
             with connection.cursor() as cursor:
                 cursor.executemany(
                     "INSERT INTO records (of_table, id, row) VALUES (%s, %s, %s) "
@@ -207,9 +204,34 @@ class PostgresStore:
         return value
 
     def keys(self, prefix: str = "") -> list[str]:
+        return self._column("SELECT key FROM registry WHERE starts_with(key, %s) ORDER BY key", prefix)
+
+    # -- history, backups and checks ---------------------------------------------------------------------------
+
+    def tidy(self, now_s: float, retention: Retention, decode: Decode | None = None) -> Tidied:
+        session = Session(self._address, "tidying", autocommit=False, call_s=self._call_s)
+        try:
+            return Tidying(session, now_s, retention, decode).all(self.shares())
+        finally:
+            session.close()
+
+    def shares(self) -> list[str]:
+        return self._column("SELECT share FROM logs ORDER BY share")
+
+    def tables(self) -> list[str]:
+        return self._column("SELECT DISTINCT of_table FROM records ORDER BY of_table")
+
+    def erase(self) -> None:
+        # partitions first and a few at a time: all in one transaction, they may need more locks than the server has
+        while self._writing.run(drop_some_segments):
+            pass
+        drop = sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(self._address.schema))
+        self._writing.run(lambda connection: connection.execute(drop))
+        self.close()
+
+    def _column(self, query: str, *values: Any) -> list[str]:
         def work(connection: Connection) -> list[str]:
-            query = "SELECT key FROM registry WHERE starts_with(key, %s) ORDER BY key"
-            return [key for (key,) in connection.execute(query, (prefix,))]
+            return [value for (value,) in connection.execute(query.encode(), values)]
 
         return self._reading.run(work)
 
@@ -222,17 +244,6 @@ def _one(connection: Connection, query: str, values: tuple[Any, ...] = ()) -> An
     """The first column of the first row, or None."""
     row = connection.execute(query.encode(), values).fetchone()
     return row[0] if row else None
-
-
-def _check(connection: Connection, name: str, epoch: int, *, lock: str) -> None:
-    """Refuse a writer that has a successor, and let none come before the transaction ends."""
-    query = f"SELECT epoch FROM epochs WHERE name = %s FOR {lock}"
-    held = _one(connection, query, (name,))
-    if held is None:
-        insert_epoch(connection, name)
-        held = _one(connection, query, (name,))
-    if epoch < held:
-        raise StaleEpoch(f"{name}: epoch {epoch} is refused, epoch {held} has taken over")
 
 
 def _letter(

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import struct
 import threading
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from twin_actors.store.base import Entry, LogTrimmed, StaleEpoch, StoreDamaged
+from twin_actors.store.history import Resolution, Rolled
+from twin_actors.store.postgres import rolled
+from twin_actors.store.postgres.fencing import insert_epoch
 from twin_actors.store.postgres.session import Connection, Session
 
 SEGMENT_ENTRIES = 1_000_000
 """Entries of one partition: its indexes (about 50 MB) stay in the server's memory while they are written."""
+
+SEGMENTS_AT_ONCE = 200
+"""Partitions that one statement touches: each needs locks, of which a server has some thousand by default."""
+
+EVER = (-math.inf, math.inf)
 
 # PostgreSQL's binary COPY format (documentation, chapter "COPY", section "Binary Format"): a header, then for each row
 # the number of fields, and each field with its length before it; all of it big-endian.
@@ -33,8 +41,6 @@ class _Segment(NamedTuple):
 
 class PostgresLog:
     """See Log. Offsets begin at 0 and go on over restarts."""
-
-    began = 0
 
     def __init__(self, share: str, writing: Session, reading: Session, segment_entries: int) -> None:
         self.share = share
@@ -117,15 +123,7 @@ class PostgresLog:
     def _write(
         self, connection: Connection, number: int, segment: _Segment, first: int, group: Sequence[Entry]
     ) -> None:
-        pack = _ROW.pack
-        parts = [_HEADER]
-        for offset, (entity, channel, source, received_at_s, payload) in enumerate(group, start=first):
-            parts.append(
-                pack(7, 8, offset, 8, received_at_s, 4, number, 4, entity, 4, source, 2, channel, len(payload))
-            )
-            parts.append(payload)
-        parts.append(_END)
-        blob = b"".join(parts)
+        blob = copy_blob(number, first, group)
         statement = _COPY.format(segment_table(number, segment.first)).encode()
         with connection.cursor() as cursor, cursor.copy(statement) as copy:
             copy.write(blob)
@@ -140,6 +138,21 @@ class PostgresLog:
             """,
             (min(moments), max(moments), number, segment.first, first + len(group), len(blob), number),
         )
+
+    def start_at(self, offset: int) -> None:
+        def work(connection: Connection) -> None:
+            number, end, _ = self._locked(connection)
+            if connection.execute("SELECT FROM segments WHERE share_no = %s LIMIT 1", (number,)).rowcount or (
+                end not in (0, offset)
+            ):
+                raise ValueError(f"log {self.share} has entries already: it cannot begin at {offset}")
+            connection.execute(
+                "UPDATE logs SET began_offset = %(o)s, next_offset = %(o)s, kept_offset = %(o)s, "
+                "rolled_offset = %(o)s, trimmed_offset = %(o)s WHERE share_no = %(number)s",
+                {"o": offset, "number": number},
+            )
+
+        self._writing.run(work)
 
     def trim(self, before: int) -> None:
         """Note that no recovery needs what lies before; it stays as history until retention ends it."""
@@ -172,9 +185,9 @@ class PostgresLog:
         number = self._number_of()
         if number is None:
             return []
-        rows = self._select("log_offset >= %s AND log_offset < %s", (number, first, first + limit))
+        rows = self._reading.run(partial(select_entries, number, first, first + limit, None, EVER))
         if not rows or rows[0][0] != first:
-            kept = self._first_kept(number)
+            kept = self.kept_from
             if first < kept:
                 raise LogTrimmed(f"log {self.share}: offset {first} is older than retention; the log begins at {kept}")
         return rows
@@ -185,31 +198,30 @@ class PostgresLog:
         number = self._number_of()
         if number is None:
             return []
-        bounds = self._reading.run(
+        segments = self._reading.run(
             lambda connection: connection.execute(
-                "SELECT min(first_offset), max(stop_offset) FROM segments "
-                "WHERE share_no = %s AND until_s >= %s AND since_s < %s",
-                (number, since_s, until_s),
-            ).fetchone()
+                "SELECT first_offset, stop_offset FROM segments "
+                "WHERE share_no = %s AND stop_offset > %s AND until_s >= %s AND since_s < %s ORDER BY first_offset",
+                (number, first, since_s, until_s),
+            ).fetchall()
         )
-        if bounds is None or bounds[0] is None:
-            return []
-        return self._select(
-            "log_offset >= %s AND log_offset < %s AND entity = %s AND received_at_s >= %s AND received_at_s < %s",
-            (number, max(first, bounds[0]), bounds[1], entity, since_s, until_s),
-        )
+        found: list[tuple[int, Entry]] = []
+        for place in range(0, len(segments), SEGMENTS_AT_ONCE):
+            begin = max(first, segments[place][0])
+            stop = segments[place : place + SEGMENTS_AT_ONCE][-1][1]
+            found += self._reading.run(partial(select_entries, number, begin, stop, entity, (since_s, until_s)))
+        return found
 
-    def _select(self, where: str, values: tuple[Any, ...]) -> list[tuple[int, Entry]]:
-        query = f"SELECT {_COLUMNS} FROM entries WHERE share_no = %s AND {where} ORDER BY share_no, log_offset"
-
-        def work(connection: Connection) -> list[tuple[int, Entry]]:
-            with connection.cursor(binary=True) as cursor:
-                rows = cursor.execute(query.encode(), values)
-                return [
-                    (row[0], Entry._make(row[1:])) for row in itertools.chain.from_iterable(iter(rows.fetchmany, []))
-                ]
-
-        return self._reading.run(work)
+    def rollup(
+        self,
+        entity: int,
+        field: str,
+        *,
+        resolution: Resolution = Resolution.MINUTE,
+        since_s: float = -math.inf,
+        until_s: float = math.inf,
+    ) -> Rolled:
+        return rolled.read(self._reading, self.share, entity, field, resolution, (since_s, until_s))
 
     def _number_of(self) -> int | None:
         if self._number is None:
@@ -217,17 +229,19 @@ class PostgresLog:
             self._number = row[0] if row else None
         return self._number
 
-    def _first_kept(self, number: int) -> int:
-        row = self._reading.run(
-            lambda connection: connection.execute(
-                "SELECT min(first_offset) FROM segments WHERE share_no = %s", (number,)
-            ).fetchone()
-        )
-        return row[0] if row and row[0] is not None else self.next_offset
-
     def _row(self, columns: str) -> tuple[Any, ...] | None:
         query = f"SELECT {columns} FROM logs WHERE share = %s".encode()
         return self._reading.run(lambda connection: connection.execute(query, (self.share,)).fetchone())
+
+    @property
+    def began(self) -> int:
+        row = self._row("began_offset")
+        return row[0] if row else 0
+
+    @property
+    def kept_from(self) -> int:
+        row = self._row("kept_offset")
+        return row[0] if row else 0
 
     @property
     def next_offset(self) -> int:
@@ -240,9 +254,47 @@ class PostgresLog:
         return row[0] if row else 0
 
 
-def insert_epoch(connection: Connection, name: str) -> None:
-    """Have a row for a name, so that there is something to lock."""
-    connection.execute("INSERT INTO epochs (name, epoch) VALUES (%s, 0) ON CONFLICT DO NOTHING", (name,))
+def copy_blob(number: int, first: int, group: Sequence[Entry]) -> bytes:
+    """Entries of one log, from an offset on, as PostgreSQL's binary COPY wants them."""
+    pack = _ROW.pack
+    parts = [_HEADER]
+    for offset, (entity, channel, source, received_at_s, payload) in enumerate(group, start=first):
+        parts.append(pack(7, 8, offset, 8, received_at_s, 4, number, 4, entity, 4, source, 2, channel, len(payload)))
+        parts.append(payload)
+    parts.append(_END)
+    return b"".join(parts)
+
+
+def select_entries(
+    number: int,
+    first: int,
+    stop: int,
+    entity: int | None,
+    span_s: tuple[float, float],
+    connection: Connection,
+) -> list[tuple[int, Entry]]:
+    """Entries at ``first`` … ``stop`` − 1, of one entity and received in [since, until) where one is given."""
+    query = f"SELECT {_COLUMNS} FROM entries WHERE share_no = %s AND log_offset >= %s AND log_offset < %s "
+    values: tuple[Any, ...] = (number, first, stop)
+    if entity is None:
+        query += "ORDER BY share_no, log_offset"
+    else:
+        # ordered by an expression, lest the planner walks through all offsets because they are in order already
+        query += "AND entity = %s AND received_at_s >= %s AND received_at_s < %s ORDER BY log_offset + 0"
+        values += (entity, *span_s)
+    with connection.cursor(binary=True) as cursor:
+        return [(row[0], Entry._make(row[1:])) for row in cursor.execute(query.encode(), values)]
+
+
+def drop_some_segments(connection: Connection) -> int:
+    """Drop some partitions of any logs; returns how many, 0 when there are no more."""
+    rows = connection.execute(
+        "SELECT share_no, first_offset FROM segments ORDER BY share_no, first_offset LIMIT %s", (SEGMENTS_AT_ONCE,)
+    ).fetchall()
+    for number, first in rows:
+        connection.execute(f"DROP TABLE {segment_table(number, first)}".encode())
+        connection.execute("DELETE FROM segments WHERE share_no = %s AND first_offset = %s", (number, first))
+    return len(rows)
 
 
 def segment_table(number: int, first: int) -> str:

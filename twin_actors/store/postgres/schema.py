@@ -15,12 +15,16 @@ _STEPS: tuple[str, ...] = (
         epoch bigint NOT NULL
     ) WITH (fillfactor = 50);
 
-    -- one row a router share; bytes are counted since the first entry there ever was
+    -- one row a router share; bytes are counted since the first entry there ever was. Entries before trimmed_offset
+    -- are history, those before rolled_offset are in rollups too, those before kept_offset are gone
     CREATE TABLE logs (
         share_no integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
         share text COLLATE "C" NOT NULL UNIQUE,
+        began_offset bigint NOT NULL DEFAULT 0,
         next_offset bigint NOT NULL DEFAULT 0,
         bytes bigint NOT NULL DEFAULT 0,
+        kept_offset bigint NOT NULL DEFAULT 0,
+        rolled_offset bigint NOT NULL DEFAULT 0,
         trimmed_offset bigint NOT NULL DEFAULT 0,
         trimmed_bytes bigint NOT NULL DEFAULT 0
     ) WITH (fillfactor = 50);
@@ -47,11 +51,33 @@ _STEPS: tuple[str, ...] = (
     ) PARTITION BY RANGE (share_no, log_offset);
     CREATE INDEX entries_of ON entries (entity, received_at_s);
 
+    CREATE TABLE fields (
+        field_no integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        label text COLLATE "C" NOT NULL UNIQUE
+    );
+    -- at_s is where a bucket of width_s seconds begins
+    CREATE TABLE rollups (
+        at_s bigint NOT NULL,
+        count bigint NOT NULL,
+        minimum double precision NOT NULL,
+        maximum double precision NOT NULL,
+        total double precision NOT NULL,
+        last double precision NOT NULL,
+        last_at_s double precision NOT NULL,
+        share_no integer NOT NULL REFERENCES logs,
+        entity integer NOT NULL,
+        field_no integer NOT NULL REFERENCES fields,
+        width_s integer NOT NULL,
+        PRIMARY KEY (share_no, entity, field_no, width_s, at_s)
+    );
+    CREATE INDEX rollups_old ON rollups USING brin (at_s);
+
     CREATE TABLE snapshots (
         name text COLLATE "C" NOT NULL,
         log_offset bigint NOT NULL,
         epoch bigint NOT NULL,
         at_s double precision NOT NULL,
+        crc bigint NOT NULL,
         blob bytea NOT NULL,
         PRIMARY KEY (name, log_offset)
     );

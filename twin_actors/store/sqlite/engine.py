@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
+import sqlite3
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import msgspec
 
-from twin_actors.store.base import DeadLetter, LetterState, Snapshot, StaleEpoch
+from twin_actors.store.base import DeadLetter, LetterState, Snapshot, StaleEpoch, StoreUnavailable
+from twin_actors.store.history import Decode, Retention, Tidied
 from twin_actors.store.sqlite import snapshots
-from twin_actors.store.sqlite.faults import explained
 from twin_actors.store.sqlite.file import SqliteFile
+from twin_actors.store.sqlite.files import HistoryFiles, can_keep_history
 from twin_actors.store.sqlite.log import SqliteLog
 from twin_actors.store.sqlite.schema import CITY, LOG, SNAPSHOTS, held_epoch, raise_epoch
+
+log = logging.getLogger(__name__)
 
 SNAPSHOT_PAGE_BYTES = 16384
 _LETTER = "topic, reason, detail, payload, received_at_s, share, log_offset, element, state, id"
@@ -48,6 +53,7 @@ class SqliteStore:
         self._logs: dict[str, SqliteLog] = {}
         self._log_files: dict[str, SqliteFile] = {}
         self._making = threading.Lock()
+        self._warned = False
 
     def __repr__(self) -> str:
         return f"<SqliteStore {self.folder}>"
@@ -56,7 +62,8 @@ class SqliteStore:
         with self._making:
             if share not in self._logs:
                 file = self._log_file(share)
-                self._logs[share] = SqliteLog(share, file, lambda: self._make_log(share, file))
+                history = HistoryFiles(self._history_folder(share))
+                self._logs[share] = SqliteLog(share, file, history, lambda: self._make_log(share, file))
             return self._logs[share]
 
     def _log_file(self, share: str) -> SqliteFile:
@@ -65,10 +72,13 @@ class SqliteStore:
             self._log_files[share] = SqliteFile(path, LOG, durable=self.durable)
         return self._log_files[share]
 
+    def _history_folder(self, share: str) -> Path:
+        return self.folder / f"history-{quote(share, safe='')}"
+
     def _make_log(self, share: str, file: SqliteFile) -> None:
         """Create a log's file with the epoch in force; with the city locked, so that none is handed out meanwhile."""
-        with self._city.write() as city, file.write() as log:
-            raise_epoch(log, share, held_epoch(city, share))
+        with self._city.write() as city, file.write() as connection:
+            raise_epoch(connection, share, held_epoch(city, share))
 
     # -- epochs ------------------------------------------------------------------------------------------------
 
@@ -80,15 +90,20 @@ class SqliteStore:
         has got the new one: the next call counts on from the highest.
         """
         with ExitStack() as stack:
-            files = [stack.enter_context(file.write()) for file in (self._city, self._snapshots)]
-            with self._making:
-                log_file = self._log_file(name)
-            if log_file.exists:
-                files.append(stack.enter_context(log_file.write()))
+            files = self._locked(stack, name)
             epoch = 1 + max(held_epoch(file, name) for file in files)
             for file in files:
                 raise_epoch(file, name, epoch)
         return epoch
+
+    def _locked(self, stack: ExitStack, name: str) -> list[sqlite3.Connection]:
+        """Transactions on all files where ``name`` may write, always begun in the same order."""
+        files = [stack.enter_context(file.write()) for file in (self._city, self._snapshots)]
+        with self._making:
+            log_file = self._log_file(name)
+        if log_file.exists:
+            files.append(stack.enter_context(log_file.write()))
+        return files
 
     def epoch(self, name: str) -> int:
         with self._making:
@@ -187,11 +202,69 @@ class SqliteStore:
         )
         return [key for (key,) in rows]
 
+    # -- history -----------------------------------------------------------------------------------------------
+
+    def tidy(self, now_s: float, retention: Retention, decode: Decode | None = None) -> Tidied:
+        report = Tidied()
+        if can_keep_history():
+            from twin_actors.store.sqlite.sealing import Sealing  # here: it needs an extra
+
+            for share in self.shares():
+                with self._making:
+                    file = self._log_file(share)
+                Sealing(share, file, self._history_folder(share)).tidy(now_s, retention, decode, report)
+        else:
+            report.note = "logs keep everything: history needs pip install 'twin-actors[history]'"
+            if not self._warned:
+                log.warning("%s: %s", self.folder, report.note)
+            self._warned = True
+        if self._snapshots.exists:
+            report.forgotten_snapshots = snapshots.forget(self._snapshots, now_s - retention.raw_s)
+        if self._city.exists:
+            with self._city.write() as city:
+                report.forgotten_letters = city.execute(
+                    "DELETE FROM dead_letters WHERE received_at_s < ?", (now_s - retention.minute_s,)
+                ).rowcount
+                report.forgotten_records = city.execute(
+                    "DELETE FROM records WHERE written_at_s < ?", (time.time() - retention.hour_s,)
+                ).rowcount
+        return report
+
+    # -- for backups and checks --------------------------------------------------------------------------------
+
+    def shares(self) -> list[str]:
+        return sorted(unquote(path.stem.removeprefix("log-")) for path in self.folder.glob("log-*.sqlite"))
+
+    def epochs(self) -> dict[str, int]:
+        with self._making:
+            files = [self._city, self._snapshots, *(self._log_file(share) for share in self.shares())]
+        held: dict[str, int] = {}
+        for file in files:
+            for name, epoch in file.rows("SELECT name, epoch FROM epochs"):
+                held[name] = max(epoch, held.get(name, 0))
+        return held
+
+    def raise_epoch(self, name: str, epoch: int) -> None:
+        with ExitStack() as stack:
+            for file in self._locked(stack, name):
+                raise_epoch(file, name, epoch)
+
+    def snapshot_names(self) -> list[str]:
+        return [name for (name,) in self._snapshots.rows("SELECT DISTINCT name FROM snapshots ORDER BY name")]
+
+    def snapshots(self, name: str) -> Iterator[Snapshot]:
+        return snapshots.all_of(self._snapshots, name)
+
+    def tables(self) -> list[str]:
+        return [table for (table,) in self._city.rows("SELECT DISTINCT of_table FROM records ORDER BY of_table")]
+
     def erase(self) -> None:
         self.close()
         if self.folder.exists():
-            with explained(self.folder):
+            try:
                 shutil.rmtree(self.folder)
+            except OSError as error:
+                raise StoreUnavailable(f"{self.folder} cannot be deleted: {error}") from error
 
     def close(self) -> None:
         for file in (self._city, self._snapshots, *self._log_files.values()):

@@ -21,7 +21,8 @@ IDLE_READERS = 4
 CHECKPOINT_PAGES = 4000
 """Pages in the write-ahead file after which the next commit moves them into the main file (about 16 MB)."""
 
-Step = str | Callable[[sqlite3.Connection], None]
+Step = str | tuple[str, Callable[[sqlite3.Connection], None]]
+"""Statements that take a file from one version to the next, and what has to be computed after them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,11 +176,11 @@ class SqliteFile:
         if version == 0 and connection.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
             raise StoreDamaged(f"{self.path} is a SQLite file, but not {self._schema.what}: name another folder")
         for step in self._schema.steps[version:]:
-            if isinstance(step, str):
-                for statement in filter(str.strip, step.split(";")):
-                    connection.execute(statement)
-            else:
-                step(connection)
+            statements, compute = (step, None) if isinstance(step, str) else step
+            for statement in filter(str.strip, statements.split(";")):
+                connection.execute(statement)
+            if compute is not None:
+                compute(connection)
         connection.execute(f"PRAGMA application_id = {self._schema.application_id}")
         connection.execute(f"PRAGMA user_version = {self._schema.version}")
         connection.execute("COMMIT")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import zlib
 
 from twin_actors.store.sqlite.file import Schema
 
@@ -11,12 +12,44 @@ _EPOCHS = """
     CREATE TABLE epochs (name TEXT PRIMARY KEY, epoch INTEGER NOT NULL) WITHOUT ROWID
 """
 
+# Ranges of the log that have moved into files, and rolled-up files. Numbers: sealed_to (groups before it are in files,
+# whether or not their rows are gone yet), kept_from (retention has deleted what lies before), rolled_to (what was
+# restored up to there was rolled up before the backup).
+_SEALED = """
+    ALTER TABLE groups ADD COLUMN crc INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE sealed (
+        first INTEGER PRIMARY KEY,
+        count INTEGER NOT NULL,
+        since_s REAL NOT NULL,
+        until_s REAL NOT NULL,
+        rolled INTEGER NOT NULL DEFAULT 0,
+        file TEXT NOT NULL
+    );
+    CREATE TABLE rollups (
+        id INTEGER PRIMARY KEY,
+        resolution TEXT NOT NULL,
+        first INTEGER NOT NULL,
+        since_s REAL NOT NULL,
+        until_s REAL NOT NULL,
+        buckets INTEGER NOT NULL,
+        file TEXT NOT NULL
+    )
+"""
+
+
+def _check_sums(connection: sqlite3.Connection) -> None:
+    """Give every group that was written without one the check sum of its blob."""
+    for (first,) in connection.execute("SELECT first FROM groups").fetchall():
+        (blob,) = connection.execute("SELECT blob FROM groups WHERE first = ?", (first,)).fetchone()
+        connection.execute("UPDATE groups SET crc = ? WHERE first = ?", (zlib.crc32(blob), first))
+
+
 LOG = Schema(
     what="a log",
     application_id=0x7457414C,
     steps=(
-        # A row is what one append committed; bytes_before counts all blobs since the first. Numbers: trimmed (no
-        # recovery needs what lies before).
+        # A row is what one append committed; bytes_before counts the blobs before it. Numbers: trimmed (no recovery
+        # needs what lies before).
         _EPOCHS
         + """;
         CREATE TABLE groups (
@@ -29,6 +62,7 @@ LOG = Schema(
         );
         CREATE TABLE numbers (name TEXT PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWID
         """,
+        (_SEALED, _check_sums),
     ),
 )
 

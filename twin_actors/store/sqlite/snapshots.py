@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import zlib
+from collections.abc import Iterator
 
 from twin_actors.store.base import Snapshot, StaleEpoch, StoreDamaged
 from twin_actors.store.sqlite.file import SqliteFile
@@ -76,3 +77,23 @@ def load(file: SqliteFile, name: str, at_s: float | None) -> Snapshot | None:
     if damaged:
         raise StoreDamaged(f"{file.path}: no snapshot of {name} is whole; delete the file to replay the whole log")
     return None
+
+
+def all_of(file: SqliteFile, name: str) -> Iterator[Snapshot]:
+    """See Store.snapshots."""
+    ids = file.rows("SELECT id FROM snapshots WHERE name = ? ORDER BY log_offset DESC", (name,))
+    for (number,) in ids:
+        for *columns, crc in file.rows(
+            "SELECT epoch, log_offset, at_s, blob, crc FROM snapshots WHERE id = ?", (number,)
+        ):
+            snapshot = Snapshot._make(columns)
+            if zlib.crc32(snapshot.blob) != crc:
+                raise StoreDamaged(f"{file.path}: the snapshot of {name} at offset {snapshot.offset} is damaged")
+            yield snapshot
+
+
+def forget(file: SqliteFile, before_s: float) -> int:
+    """Delete what is older than the raw history that it would need, but never an actor's newest. How many."""
+    with file.write() as connection:
+        names = connection.execute("SELECT DISTINCT name FROM snapshots").fetchall()
+        return sum(thin(connection, name, before_s=before_s) for (name,) in names)
