@@ -1,4 +1,4 @@
-"""Ten times what a city can take, for a minute: what its processes need, what the ledger says, how soon it is well again.
+"""Ten times what a city can take, for a minute: what its processes need, what the ledger says, when it is well again.
 
 ``python -m tests.chaos.overload --seconds 60 --json``, for QoS 0 and QoS 1. The rate that the city sustains is measured
 first, in the same run: as many readings as it applies while its senders wait for it.
@@ -17,7 +17,6 @@ import statistics
 import struct
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -125,19 +124,31 @@ def flood(port: int, root: str, qos: int, per_s: float, seconds: float, outcome:
     outcome.put((sent, time.monotonic() - began))
 
 
-def send(port: int, root: str, qos: int, per_s: float, seconds: float) -> tuple[int, float]:
-    """``flood`` in a process of its own. Returns (readings sent, seconds taken)."""
-    context = multiprocessing.get_context("spawn")
-    outcome = context.Queue()
-    process = context.Process(target=flood, args=(port, root, qos, per_s, seconds, outcome), daemon=True)
-    process.start()
-    try:
-        answer: tuple[int, float] = outcome.get(timeout=seconds + 120)
-    finally:
-        process.join(timeout=10)
-        if process.is_alive():
-            process.kill()
-    return answer
+class Sending:
+    """A flood in a process of its own."""
+
+    def __init__(self, port: int, root: str, qos: int, per_s: float, seconds: float) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._outcome = context.Queue()
+        self._process = context.Process(
+            target=flood, args=(port, root, qos, per_s, seconds, self._outcome), daemon=True
+        )
+        self._seconds = seconds
+        self._process.start()
+
+    @property
+    def running(self) -> bool:
+        return self._process.is_alive() and self._outcome.empty()
+
+    def result(self) -> tuple[int, float]:
+        """Wait for its end. Returns (readings sent, seconds taken)."""
+        try:
+            answer: tuple[int, float] = self._outcome.get(timeout=self._seconds + 120)
+        finally:
+            self._process.join(timeout=10)
+            if self._process.is_alive():
+                self._process.kill()
+        return answer
 
 
 # -- watching ------------------------------------------------------------------------------------------------------
@@ -260,14 +271,11 @@ def sustainable(city: City, qos: int) -> float:
     per_s = 0.0
     for size in (BURST // 4, BURST):
         before = _received(city)
-        answers: list[tuple[int, float]] = []
-        rate = size / BURST_S
-        sender = threading.Thread(target=lambda rate=rate: answers.append(send(port, root, qos, rate, BURST_S)))
-        sender.start()
+        sending = Sending(port, root, qos, size / BURST_S, BURST_S)
         eventually(lambda before=before: _received(city) > before, within_s=30.0, says="the burst arrives")
         began = time.monotonic()
-        sender.join()
-        end = before + answers[0][0]
+        sent, _ = sending.result()
+        end = before + sent
 
         def done(end: int = end) -> bool:
             ledger = city.ledger()
@@ -275,7 +283,7 @@ def sustainable(city: City, qos: int) -> float:
             return ledger.received >= end and ledger.in_flight == 0
 
         eventually(done, within_s=120.0, says="the burst has its fates")
-        per_s = answers[0][0] / (time.monotonic() - began)
+        per_s = sent / (time.monotonic() - began)
     return per_s
 
 
@@ -309,16 +317,12 @@ def leg(qos: int, seconds: float) -> dict[str, Any]:
                 unbalanced.append(str(ledger))
 
         with Background(look, RSS_EVERY_S):
-            answers: list[tuple[int, float]] = []
-            sender = threading.Thread(
-                target=lambda: answers.append(send(port, root, qos, capacity_per_s * TIMES, seconds)), daemon=True
-            )
-            sender.start()
+            sending = Sending(port, root, qos, capacity_per_s * TIMES, seconds)
             under_flood = []
-            while sender.is_alive():
+            while sending.running:
                 under_flood.append(probe.ask())
                 time.sleep(PROBE_EVERY_S)  # the rate of the probes
-            sent, took_s = answers[0]
+            sent, took_s = sending.result()
             well_s = probe.until_well(max(2 * usual_s, 0.25), AT_REST_WITHIN_S)
             ledger = ledger_at_rest(city, 0, within_s=AT_REST_WITHIN_S)
         probe.close()
