@@ -36,8 +36,11 @@ from twin_actors.testing.live import eventually
 from twin_actors.wire.broker import find_mosquitto
 
 TIMES: Final = 10
-TWINS: Final = 200
-BURST: Final = 60_000
+TWINS: Final = 8
+"""Each in an actor of its own: such a twin takes some hundred microseconds a reading, so ten times that can be sent."""
+BACKLOG: Final = 2_000
+"""Readings that may wait for one twin: at some thousand a second all that wait are applied within seconds."""
+BURST: Final = 12_000
 BURST_S: Final = 1.0
 CALM_FOR_S: Final = 6.0
 PROBE_EVERY_S: Final = 0.25
@@ -52,7 +55,8 @@ WINDOW: Final = 20_000
 
 def scenario_text(name: str) -> str:
     return (
-        f"city: {name}\ntick_s: 1\nplacement: {{entities_per_actor: 50}}\nbroker: {{embedded: mosquitto}}\nentities:\n"
+        f"city: {name}\ntick_s: 1\nplacement: {{entities_per_actor: 1}}\nbroker: {{embedded: mosquitto}}\n"
+        f"limits: {{backlog: {BACKLOG}}}\nentities:\n"
         f'  - {{kind: footfall, pattern: "f-{{n:03d}}", count: {TWINS - 1}}}\n  - {{kind: footfall, name: probe}}\n'
     )
 
