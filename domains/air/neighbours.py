@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twin_actors.core.columns import Column
+from twin_actors.core.resources import distance_km
 
-EARTH_RADIUS_KM = 6371.0088
 RANGE_KM = 60.0
 NUGGET = 0.1
 SILL = {"pm25_ugm3": 0.20, "pm10_ugm3": 0.38, "so2_ugm3": 0.41, "no2_ugm3": 0.38, "co_mgm3": 0.17, "o3_ugm3": 0.59}
@@ -26,14 +26,9 @@ FLOOR = {"pm25_ugm3": 3.0, "pm10_ugm3": 5.0, "so2_ugm3": 2.0, "no2_ugm3": 3.0, "
 _UNKNOWN = 1e6  # variance of a station that says nothing, in units of the sill
 
 
-def distance_km(lat_deg: Column, lon_deg: Column) -> Column:
-    """Great-circle distances ``(n, n)`` by the haversine formula."""
-    lat, lon = np.radians(lat_deg), np.radians(lon_deg)
-    sides = (
-        np.sin((lat[:, None] - lat) / 2.0) ** 2
-        + np.cos(lat)[:, None] * np.cos(lat) * np.sin((lon[:, None] - lon) / 2.0) ** 2
-    )
-    return np.asarray(2.0 * EARTH_RADIUS_KM * np.arcsin(np.sqrt(np.clip(sides, 0.0, 1.0))))
+def distances_km(lat_deg: Column, lon_deg: Column) -> Column:
+    """Great-circle distances ``(n, n)`` between all stations."""
+    return distance_km(lat_deg[:, None], lon_deg[:, None], lat_deg, lon_deg)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from domains.air.neighbours import EARTH_RADIUS_KM, FLOOR, SILL, distance_km, kriged, surprise
+from domains.air.neighbours import FLOOR, SILL, distances_km, kriged, surprise
 from domains.air.plume import known_class, per_gram, reach_m
 from twin_actors.core.columns import Column
+from twin_actors.core.resources import EARTH_RADIUS_KM
 from twin_actors.core.view import CoupleTo, KindView, Parameters, Policy, Proposal, Value, View
 
 STATION, SOURCE = "air_station", "emitter"
@@ -28,7 +29,7 @@ def check_stations(view: View, parameters: Parameters) -> Iterable[Proposal]:
     placed = _placed(seen)
     if placed.sum() >= 3:
         at = np.flatnonzero(placed)
-        distance = distance_km(seen.lat_deg[at], seen.lon_deg[at])
+        distance = distances_km(seen.lat_deg[at], seen.lon_deg[at])
         yield from _misfits(seen, at, heard[at], distance, parameters)
     for row in np.flatnonzero(heard & seen.alerts["pm25_above_pm10"]).tolist():
         yield Proposal(
@@ -94,7 +95,7 @@ def fill_in(view: View, parameters: Parameters) -> Iterable[Proposal]:
     known = seen.age_s[at] <= float(parameters["silent_s"])
     if known.all():
         return
-    distance = distance_km(seen.lat_deg[at], seen.lon_deg[at])
+    distance = distances_km(seen.lat_deg[at], seen.lon_deg[at])
     near = np.where(known & ~np.eye(len(at), dtype=np.bool_), distance, np.inf).min(axis=1)
     told: dict[str, Column] = {}
     for field, sill in SILL.items():

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domains.air.neighbours import FLOOR, SILL, distance_km, inverse_distance, kriged, nearest, surprise
+from domains.air.neighbours import FLOOR, SILL, distances_km, inverse_distance, kriged, nearest, surprise
 from domains.air.records import AirAttributes, AirWindows
 from domains.air.station import pm_order_excess_ugm3
 from tests.domains.air.beijing import LAT, LON, measured, needs_beijing
@@ -15,7 +15,7 @@ from twin_actors.core.columns import Column
 
 HALF = 4380  # constants were chosen on the hours before, everything here is judged on those after
 FIELDS = {"PM2.5": "pm25_ugm3", "NO2": "no2_ugm3", "O3": "o3_ugm3"}
-DISTANCE = distance_km(LAT, LON)
+DISTANCE = distances_km(LAT, LON)
 
 
 def expected(values: Column, field: str) -> tuple[Column, Column]:
@@ -28,7 +28,7 @@ def expected(values: Column, field: str) -> tuple[Column, Column]:
 
 def test_distances() -> None:
     """One degree of latitude is 111.2 km, of longitude cos(lat) of it; Dongsi to Dingling are 43.7 km."""
-    away = distance_km(np.array([40.0, 41.0, 40.0]), np.array([116.0, 116.0, 117.0]))
+    away = distances_km(np.array([40.0, 41.0, 40.0]), np.array([116.0, 116.0, 117.0]))
     np.testing.assert_allclose(away[0], [0.0, 111.195, 85.18], atol=0.01)
     np.testing.assert_allclose(away, away.T)
     assert DISTANCE[3, 2] == pytest.approx(43.7, abs=0.1)
