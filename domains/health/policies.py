@@ -14,6 +14,8 @@ from twin_actors.core.view import CommandTo, CoupleTo, KindView, Parameters, Pol
 
 NODE_LIMIT = 5000
 GAP = 1e-4
+STAYING = 0.01
+"""What it is worth that nobody moves, as a part of all calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,41 +27,51 @@ class Posting:
     bound_ph: float
 
 
-def post(calls_ph: Column, reaches: NDArray[np.bool_], ambulances: int, busy: float) -> Posting:
+def post(
+    calls_ph: Column, reaches: NDArray[np.bool_], ambulances: int, busy: float, now: Column | None = None
+) -> Posting:
     """Where to keep ``ambulances`` so that most calls are expected to find one in time (Daskin's MEXCLP, 1983).
 
     max Σ_j calls_j Σ_k (1 − q) q^(k−1) y_jk with Σ_k y_jk ≤ Σ_i reaches_ij x_i, Σ_i x_i = p, x whole, y 0 or 1: an
     ambulance is busy with probability q, so the k-th in reach of a district is worth (1 − q) q^(k−1) of its calls. With
-    q = 0 it is the maximal covering location problem (Church and ReVelle 1974). ``reaches (posts, districts)``. Branch
-    and bound by HiGHS (scipy.optimize.milp, imported here because twins do not need it), limited by nodes and gap and
-    never by time. RuntimeError if it finds nothing, which cannot be: any posting is one.
+    q = 0 it is the maximal covering location problem (Church and ReVelle 1974). ``reaches (posts, districts)``. Of
+    postings that are nearly as good the one with fewest moves from ``now`` is taken: all who stay are worth ``STAYING``
+    of the calls, which widens the limit by no more. Branch and bound by HiGHS (scipy.optimize.milp, imported here
+    because twins do not need it), limited by nodes and gap and never by time. RuntimeError if it finds nothing, which
+    cannot be: any posting is one.
     """
     from scipy.optimize import Bounds, LinearConstraint, milp
-    from scipy.sparse import csr_array, hstack, kron, vstack
+    from scipy.sparse import block_array, csr_array, eye_array, kron
 
     posts, districts = reaches.shape
-    most = max(min(ambulances, int(np.ceil(np.log(1e-4) / np.log(max(busy, 1e-4)))) if busy > 0.0 else 1), 1)
-    worth = (1.0 - busy) * busy ** np.arange(most)
-    value = (calls_ph[:, None] * worth).ravel()
-    cover = hstack([csr_array(-reaches.T.astype(np.float64)), kron(np.eye(districts), np.ones((1, most)))])
-    total = csr_array(np.concatenate([np.ones(posts), np.zeros(districts * most)])[None])
+    most = max(min(ambulances, int(np.ceil(np.log(1e-4) / np.log(busy))) if busy > 0.0 else 1), 1)
+    value = (calls_ph[:, None] * ((1.0 - busy) * busy ** np.arange(most))).ravel()
+    stays = np.zeros(posts) if now is None else np.asarray(now, dtype=np.float64)
+    worth_staying = STAYING * float(calls_ph.sum()) / max(ambulances, 1)
+    one, levels = eye_array(posts), kron(eye_array(districts), np.ones((1, most)))
+    rows = block_array(
+        [
+            [csr_array(-reaches.T.astype(np.float64)), None, levels],
+            [-one, one, None],
+            [csr_array(np.ones((1, posts))), csr_array((1, posts)), csr_array((1, districts * most))],
+        ]
+    )
     found = milp(
-        np.concatenate([np.zeros(posts), -value]),
-        integrality=np.concatenate([np.ones(posts), np.zeros(districts * most)]),
-        bounds=Bounds(0.0, np.concatenate([np.full(posts, float(ambulances)), np.ones(districts * most)])),
+        np.concatenate([np.zeros(posts), np.full(posts, -worth_staying), -value]),
+        integrality=np.concatenate([np.ones(posts), np.zeros(posts + districts * most)]),
+        bounds=Bounds(0.0, np.concatenate([np.full(posts, float(ambulances)), stays, np.ones(districts * most)])),
         constraints=LinearConstraint(
-            csr_array(vstack([cover, total])),
-            np.append(np.full(districts, -np.inf), ambulances),
-            np.append(np.zeros(districts), ambulances),
+            csr_array(rows),
+            np.append(np.full(districts + posts, -np.inf), ambulances),
+            np.append(np.zeros(districts + posts), ambulances),
         ),
         options={"node_limit": NODE_LIMIT, "mip_rel_gap": GAP},
     )
     if found.x is None:
         raise RuntimeError(f"post_ambulances: HiGHS found no posting of {ambulances} ambulances: {found.message}")
     at_post = np.round(found.x[:posts])
-    return Posting(
-        at_post=at_post, covered_ph=covered_ph(calls_ph, reaches, at_post, busy), bound_ph=-float(found.mip_dual_bound)
-    )
+    reached = covered_ph(calls_ph, reaches, at_post, busy)
+    return Posting(at_post=at_post, covered_ph=reached, bound_ph=-float(found.mip_dual_bound))
 
 
 def covered_ph(calls_ph: Column, reaches: NDArray[np.bool_], at_post: Column, busy: float) -> float:
@@ -88,7 +100,7 @@ def post_ambulances(view: View, parameters: Parameters) -> Iterable[Proposal]:
         return
     load = float((calls * attributes.job_h).sum())
     busy = min(load / ambulances, float(parameters["busy_max"]))
-    plan = post(calls, reaches, ambulances, busy)
+    plan = post(calls, reaches, ambulances, busy, now)
     before = covered_ph(calls, reaches, now, busy)
     if plan.covered_ph < before + float(parameters["gain_min"]) * float(calls.sum()):
         return

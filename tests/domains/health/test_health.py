@@ -170,6 +170,10 @@ def test_a_posting_is_the_best_of_all(data: st.DataObject, busy: float) -> None:
     assert plan.at_post.sum() == ambulances
     assert plan.covered_ph == pytest.approx(best, rel=2e-3)
     assert plan.bound_ph >= best * (1 - 1e-3)
+    now = plan.at_post[::-1].copy()
+    staying = post(calls, reaches, ambulances, busy, now)
+    assert staying.covered_ph >= best - 0.0101 * calls.sum()  # who stays is worth a hundredth of the calls
+    assert np.minimum(staying.at_post, now).sum() >= np.minimum(plan.at_post, now).sum()
 
 
 def seen(kind: Kind, state: Any, attributes: Any, shown: Any, lat: Any, **changed: Any) -> KindView:
