@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import xml.etree.ElementTree as ET
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -28,7 +30,8 @@ class SumoMissing(ImportError):
 def libsumo() -> Any:
     """The module ``libsumo``. Raises SumoMissing with what to install."""
     try:
-        import libsumo as module
+        with redirect_stdout(sys.stderr):  # it greets on stdout, where programs print their results
+            import libsumo as module
     except ImportError as error:
         raise SumoMissing("SUMO is not installed: pip install 'twin-actors[sumo]'") from error
     return module
