@@ -4,8 +4,8 @@ Adaptive conformal inference (Gibbs and Candès, "Adaptive conformal inference u
 in its form of quantile tracking (Angelopoulos, Candès and Tibshirani, "Conformal PID control", NeurIPS 2023): for each
 level τ the offset q to the forecast moves by q ← q + η·(1{outcome > quantile} − (1 − τ)) with every outcome that
 becomes known, against the quantile that was promised when its forecast was made. Whatever the errors do, the share of
-outcomes below the promised quantiles then comes to τ, within (q_T − q_0)/(η T) after T outcomes. Offsets are in units of
-the errors' own recent size, so that quiet hours get narrow intervals.
+outcomes below the promised quantiles then comes to τ, within (q_T − q_0)/(η T) after T outcomes. Offsets are in units
+of the errors' own recent size, so that quiet hours get narrow intervals.
 """
 
 from __future__ import annotations
