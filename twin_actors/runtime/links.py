@@ -17,7 +17,7 @@ from twin_actors.runtime.holder import NOTHING_APPLIED, Refused, Reply
 from twin_actors.runtime.packing import Delivery
 from twin_actors.runtime.routing import Routing
 from twin_actors.runtime.share import Share
-from twin_actors.store.base import LogTrimmed
+from twin_actors.store.base import LogTrimmed, StoreUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +114,11 @@ class Links:
             patience_s = FLUSH_BUSY_S if link.calls else FLUSH_S
             if share.load < FULL_BATCH and now - share.oldest_s < patience_s:
                 return
-            blob = self._routing.next_batch(share)
+            try:
+                blob = self._routing.next_batch(share)
+            except StoreUnavailable as error:  # what waits in the log waits on
+                link.last_error = str(error)
+                return
             if blob is None:
                 return
             share.oldest_s = now
@@ -177,7 +181,13 @@ class Links:
         elif reply.ok and reply.incarnation == link.incarnation:
             if link.harmed and reply.outcomes.offset >= link.suspect:
                 link.harmed = 0
-            refused = self._routing.confirm(link.share, reply)
+            try:
+                refused = self._routing.confirm(link.share, reply)
+            except (
+                StoreUnavailable
+            ) as error:  # refused readings are in the log only: asked for again with the next hello
+                self._lose(link, now, str(error))
+                return
             if refused:
                 self._on_refused(link.share, refused)
         else:
@@ -246,6 +256,20 @@ class Links:
             self._lose(link, now, f"epoch {hello.epoch} answers, but epoch {share.epoch} has taken over")
             return
         share.epoch = hello.epoch
+        try:
+            self._catch_up(share, hello)
+        except (LogTrimmed, StoreUnavailable) as error:
+            self._lose(link, now, f"cannot be brought back now: {error}")
+            return
+        link.snapshot_offset = max(link.snapshot_offset, hello.snapshot_offset)
+        link.incarnation = hello.incarnation
+        link.process = (hello.pid, hello.created_s) if hello.node == self._node else None
+        link.met = True
+        link.standing = Standing.UP
+        link.retry_s = RETRY_S[0]
+
+    def _catch_up(self, share: Share, hello: Any) -> None:
+        """Take what an actor says of itself, and queue everything behind it. Raises LogTrimmed, StoreUnavailable."""
         outcomes = hello.outcomes
         if outcomes.offset >= share.reached:  # it has applied what it was sent; only its answer was lost
             answer = Reply(True, hello.epoch, hello.incarnation, outcomes, hello.refused, share.latest_s, share.busy_s)
@@ -254,17 +278,7 @@ class Links:
             share.reached = known  # rewind must know what this router's queue begins with
             if refused:
                 self._on_refused(share, refused)
-        try:
-            self._routing.rewind(share, outcomes.offset)
-        except LogTrimmed as error:
-            self._lose(link, now, f"cannot be brought back: {error}")
-            return
-        link.snapshot_offset = max(link.snapshot_offset, hello.snapshot_offset)
-        link.incarnation = hello.incarnation
-        link.process = (hello.pid, hello.created_s) if hello.node == self._node else None
-        link.met = True
-        link.standing = Standing.UP
-        link.retry_s = RETRY_S[0]
+        self._routing.rewind(share, outcomes.offset)
 
     # -- snapshots ---------------------------------------------------------------------------------------------
 
