@@ -1,4 +1,4 @@
-"""The faults of a chaos run: what each does to a living city, and which processes must have been replaced afterwards."""
+"""The faults of a chaos run: what each does to a living city, and which processes must be replaced afterwards."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ class Stage:
     random: Random
     store_server: Any = None  # a PostgresServer, where the leg has one
     nodes: Any = None  # the Nodes of a cluster, where the leg has one
+    own_broker: EmbeddedBroker | None = None  # where the leg, not the city, has started it
 
     def pids(self, *names: str) -> dict[str, int]:
         """The processes of some actors now; asked again while one of them does not answer."""
@@ -103,6 +104,8 @@ def freeze_twin_actor(stage: Stage) -> Damage:
 
 
 def _broker(stage: Stage) -> EmbeddedBroker:
+    if stage.own_broker is not None:
+        return stage.own_broker
     description = stage.city._record.broker
     assert description is not None, "the city has a broker of its own"
     return EmbeddedBroker.attach(description)
@@ -110,6 +113,8 @@ def _broker(stage: Stage) -> EmbeddedBroker:
 
 def _start_again(stage: Stage, broker: EmbeddedBroker) -> None:
     broker.start()
+    if broker is stage.own_broker:
+        return
     stage.city._record.broker = broker.describe()  # ``down`` must end this one
     stage.city._record.save(launching.folder_of(stage.city.name))
 
@@ -180,12 +185,12 @@ def cut_network(stage: Stage) -> Damage:
     node = stage.nodes.apart
     away = _on_node(stage, node.ray_id)
     damage = Damage(time.time(), time.monotonic(), away)
-    node.cut()
+    stage.nodes.link.cut()
     try:
         _wait_declared_dead(stage, node.ray_id)
         pause(stage.random.uniform(*AWAY_S))
     finally:
-        node.join()
+        stage.nodes.link.join()
     stage.nodes.replace(node)
     return damage
 

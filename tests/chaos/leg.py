@@ -18,20 +18,14 @@ from typing import Any, Final
 
 from tests.chaos.commands import CommandWatch
 from tests.chaos.faults import EVERY_FAULT, Stage
-from tests.chaos.load import Said, read_file, scenario_text
+from tests.chaos.load import read_file, scenario_text
 from tests.chaos.publisher import Load
-from tests.chaos.truth import NOT_OF_THE_FILE, Kept, OfflineTwins, differences, log_of, quarantined
-from tests.chaos.watching import NOT_NOW, LedgerWatch, LivesWatch, Watch
-from twin_actors.core.ledger import Ledger
+from tests.chaos.reckoning import SHOWN, reckon
+from tests.chaos.watching import LedgerWatch, LivesWatch, Watch
 from twin_actors.runtime.city import City
 from twin_actors.scenario import load_scenario
-from twin_actors.store import Store
-from twin_actors.testing.live import twins_inside
 
 WHOLE_WITHIN_S: Final = 90.0
-SETTLED_WITHIN_S: Final = 90.0
-SHARES: Final = ("router",)
-SHOWN: Final = 20
 
 
 def tell(text: str) -> None:
@@ -66,20 +60,47 @@ class Leg:
             with ledgers.throughout():
                 for kind in self.orders["faults"]:
                     self._fault(kind, stage, watch, load)
-                settled = self._settle(city, load)
-            self.findings |= {
+                published_all = load.stop()
+                said = list(read_file(load.path, load.seed))
+                found = reckon(
+                    city,
+                    said,
+                    from_log=self.orders["policies"],
+                    forgetful_broker="kill_broker" in self.orders["faults"],
+                )
+            twice = commands.sent_twice() if commands else {}
+            self.findings |= found | {
+                "published_all": published_all,
                 "polls": ledgers.polls,
                 "monotone": not ledgers.fallen,
                 "fallen": ledgers.fallen[:SHOWN],
                 "unbalanced_polls": len(ledgers.unbalanced),
                 "unbalanced": ledgers.unbalanced[:SHOWN],
-                "published_all": settled,
+                "commands": commands.heard if commands else 0,
+                "duplicated_commands": len(twice),
+                "duplicated_shown": [f"{key}: {ids}" for key, ids in list(twice.items())[:SHOWN]],
             }
-            self._reckon(city, load, commands)
+            self._say(found)
         return self.findings
 
+    def _say(self, found: dict[str, Any]) -> None:
+        leg = self.orders["leg"]
+        tell(
+            f"leg {leg}: {found['acknowledged']:,} readings acknowledged, {found['lost']} lost, "
+            f"{self.findings['commands']} commands, {found['differences']} differences to the truth, {found['ledger']}"
+        )
+        for name in ("differences_shown", "lost_shown", "entities_unbalanced", "fallen", "unbalanced"):
+            for line in self.findings[name][:5]:
+                tell(f"leg {leg}: {name}: {line}")
+
     @contextlib.contextmanager
-    def _launched(self, text: str) -> Iterator[City]:
+    def _launched(self, *, store: str, cluster: str, broker: str) -> Iterator[City]:
+        orders = self.orders
+        text = scenario_text(
+            self.name, twins=orders["twins"], per_actor=orders["per_actor"], policies=orders["policies"],
+            store=store, cluster=cluster, broker=broker,
+        )  # fmt: skip
+        tell(f"leg {orders['leg']}: launching {orders['twins']} twins, {len(orders['faults'])} faults to come")
         path = self.folder / f"{self.name}.yaml"
         path.write_text(text)
         city = City.launch(load_scenario([path]))
@@ -90,29 +111,36 @@ class Leg:
 
     def _stage(self, stack: contextlib.ExitStack) -> Stage:
         orders = self.orders
-        server = nodes = None
-        store, cluster = orders["store"], ""
-        if orders["cluster"]:
-            from tests.chaos.nodes import Nodes
-            from twin_actors.testing.postgres import PostgresServer
+        if not orders["cluster"]:
+            city = stack.enter_context(self._launched(store="", cluster="", broker=""))
+            return Stage(city, self.random)
+        from tests.chaos.nodes import NetworkBroker, Nodes
+        from twin_actors.testing.postgres import postgres_server
 
-            server = PostgresServer(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-pg-"))))
-            server.start()
-            stack.callback(server.stop)
-            nodes = stack.enter_context(Nodes(apart=orders["network"]))
-            store, cluster = server.url("chaos"), nodes.address
-        text = scenario_text(
-            self.name, twins=orders["twins"], per_actor=orders["per_actor"], policies=orders["policies"],
-            store=store, cluster=cluster,
-        )  # fmt: skip
-        tell(f"leg {orders['leg']}: launching {orders['twins']} twins, {len(orders['faults'])} faults to come")
-        city = stack.enter_context(self._launched(text))
-        return Stage(city, self.random, store_server=server, nodes=nodes)
+        nodes = stack.enter_context(Nodes(apart=orders["network"]))
+        server = stack.enter_context(postgres_server())
+        if nodes.link is not None:
+            self._open_to_others(server, nodes.link)
+        broker = stack.enter_context(NetworkBroker(self.folder / "broker", nodes.link.host if nodes.link else ""))
+        store = server.url("chaos")
+        city = stack.enter_context(
+            self._launched(store=store, cluster=nodes.address, broker=f"mqtt://{nodes.host}:{broker.port}")
+        )
+        return Stage(city, self.random, store_server=server, nodes=nodes, own_broker=broker)
+
+    @staticmethod
+    def _open_to_others(server: Any, link: Any) -> None:
+        """Let hosts behind the link reach the database as well."""
+        server.stop()
+        with (server.folder / "data" / "pg_hba.conf").open("a") as rules:
+            rules.write(f"host all all {link.host}/24 scram-sha-256\n")
+        server.host = link.host
+        server.start()
 
     def _fault(self, kind: str, stage: Stage, watch: Watch, load: Load) -> None:
         watch.wait_whole(time.time(), within_s=WHOLE_WITHIN_S)
         names = ["router", "aggregator", "controller", *watch.twin_actors]
-        lives = LivesWatch({name: pid for name, pid in stage.pids(*names).items()})
+        lives = LivesWatch(stage.pids(*names))
         with lives.throughout():
             damage = EVERY_FAULT[kind](stage)
             recovery_s, missing = watch.wait_whole(
@@ -120,76 +148,17 @@ class Leg:
             )
         assert load.running, "the publisher has ended"
         overlap_s = lives.overlap_s(watch.first_seen)
-        self.faults.append({"kind": kind, "recovery_s": recovery_s, "overlap_s": overlap_s, "missing": missing})
+        self.faults.append(
+            {
+                "kind": kind,
+                "recovery_s": recovery_s,
+                "overlap_s": overlap_s,
+                "missing": missing,
+                "actors_hit": sorted(damage.renewed),
+            }
+        )
         said = f"whole after {recovery_s:.1f} s" if recovery_s is not None else f"NOT WHOLE: {missing}"
         tell(f"leg {self.orders['leg']}: {len(self.faults)}/{len(self.orders['faults'])} {kind}: {said}")
-
-    def _settle(self, city: City, load: Load) -> bool:
-        """End the load and wait until no reading is under way any more."""
-        all_acknowledged = load.stop()
-        acknowledged = sum(each.acknowledged_s is not None for each in read_file(load.path, load.seed))
-        deadline = time.monotonic() + SETTLED_WITHIN_S
-        ledger, before = Ledger(), Ledger(received=-1)
-        while time.monotonic() < deadline:
-            try:
-                before, ledger = ledger, city.ledger()  # type: ignore[assignment]
-            except NOT_NOW:
-                continue
-            if ledger.in_flight == 0 and ledger == before and ledger.received >= acknowledged:
-                break
-            time.sleep(0.5)  # two equal looks apart in time; the loop has a deadline
-        self.findings["ledger"] = ledger.to_dict()
-        return all_acknowledged
-
-    def _reckon(self, city: City, load: Load, commands: CommandWatch | None) -> None:
-        said = list(read_file(load.path, load.seed))
-        by_entity = city.ledger(by="entity")
-        assert isinstance(by_entity, dict)
-        unbalanced = [f"{entity or 'nobody'}: {part}" for entity, part in by_entity.items() if not part.balanced]
-        self.findings |= {
-            "published": len(said),
-            "acknowledged": sum(each.acknowledged_s is not None for each in said),
-            "ledger_balanced": bool(self.findings["ledger"]["balanced"]) and not unbalanced,
-            "entities_unbalanced": unbalanced[:SHOWN],
-        }
-        store = city.plan.open_store()
-        try:
-            kept = Kept(city.plan, store, SHARES)
-            lost = kept.lost(said)
-            self.findings["lost"] = len(lost)
-            self.findings["lost_shown"] = [f"{each.entity} {each.number} {each.ts_ms}" for each in lost[:SHOWN]]
-            self.findings["dead_letters"] = len(kept.dead)
-            found = self._unlike_truth(city, [each for each in said if not kept.is_dead(each)], lost, store)
-        finally:
-            store.close()
-        self.findings["equal_to_truth"] = not found
-        self.findings["differences"] = found[:SHOWN]
-        twice = commands.sent_twice() if commands else {}
-        self.findings["commands"] = commands.heard if commands else 0
-        self.findings["duplicated_commands"] = len(twice)
-        self.findings["duplicated_shown"] = [f"{key}: {ids}" for key, ids in list(twice.items())[:SHOWN]]
-        tell(
-            f"leg {self.orders['leg']}: {self.findings['acknowledged']:,} readings acknowledged, {len(lost)} lost, "
-            f"{self.findings['commands']} commands, {len(found)} differences to the truth"
-        )
-
-    def _unlike_truth(self, city: City, said: list[Said], lost: list[Said], store: Store) -> list[str]:
-        """What differs at last: from the publisher's file, or, where policies are at work, from the log."""
-        deadline = time.monotonic() + SETTLED_WITHIN_S
-        gone = {(each.entity, each.number) for each in lost} if "kill_broker" in self.orders["faults"] else set()
-        offline = OfflineTwins(city.plan)
-        if not self.orders["policies"]:
-            offline.feed_file(each for each in said if (each.entity, each.number) not in gone)
-        read, without = 0, quarantined(store, SHARES[0])
-        while True:
-            if self.orders["policies"]:
-                fresh = [each for each in log_of(store.log(SHARES[0]), read) if each[0] not in without]
-                offline.feed(fresh)
-                read = fresh[-1][0] + 1 if fresh else read
-            found = differences(offline.twins, twins_inside(city), without=NOT_OF_THE_FILE)
-            if not found or time.monotonic() > deadline:
-                return found
-            time.sleep(0.2)  # inputs may still be on their way; the loop has a deadline
 
 
 def main() -> int:

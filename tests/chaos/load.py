@@ -20,7 +20,15 @@ POLICIES: Final = """policies:
 
 
 def scenario_text(
-    city: str, *, twins: int, per_actor: int, policies: bool, store: str, cluster: str = "", tick_s: float = 0.5
+    city: str,
+    *,
+    twins: int,
+    per_actor: int,
+    policies: bool,
+    store: str,
+    cluster: str = "",
+    broker: str = "",
+    tick_s: float = 0.5,
 ) -> str:
     """A city of three kinds: three fifths of the twins count people, the others are substations and junctions."""
     few = max(1, twins // 5)
@@ -30,7 +38,7 @@ def scenario_text(
         f"placement: {{entities_per_actor: {per_actor}}}",
         f"store: {{url: '{store}'}}" if store else "",
         f"cluster: {{address: '{cluster}'}}" if cluster else "",
-        "broker: {embedded: mosquitto}",
+        f"broker: {{url: '{broker}'}}" if broker else "broker: {embedded: mosquitto}",
         "entities:",
         f'  - {{kind: {FOOTFALL}, pattern: "f-{{n:03d}}", count: {twins - 2 * few}}}',
         f'  - {{kind: {SUBSTATION}, pattern: "s-{{n:03d}}", count: {few}, attributes: {{rated_mva: 20}}}}',

@@ -73,7 +73,7 @@ def run(
 
 def _leg(leg: str, plan: Plan, kinds: list[str], seed: int, skipped: Mapping[str, str]) -> dict[str, Any]:
     orders = {
-        **asdict(plan), "leg": leg, "seed": seed, "faults": kinds, "store": "", "network": "cut_network" not in skipped,
+        **asdict(plan), "leg": leg, "seed": seed, "faults": kinds, "network": "cut_network" not in skipped,
     }  # fmt: skip
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.chaos.leg"],

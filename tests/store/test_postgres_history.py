@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import secrets
+import subprocess
 import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -276,3 +277,33 @@ def test_a_look_that_is_not_finished_leaves_no_connection(
     del parts
     sessions = f"SELECT count(*) FROM pg_stat_activity WHERE application_name = 'twin-actors {schema} beside'"
     eventually(lambda: postgres.execute(sessions) == [(0,)])
+
+
+def test_a_dump_of_the_server_s_own_tools_comes_back_whole(
+    store: PostgresStore, postgres: PostgresServer, schema: str, tmp_path: Path
+) -> None:
+    tools = [postgres.binaries / name for name in ("pg_dump", "pg_restore")]
+    if not all(tool.exists() for tool in tools):
+        pytest.skip("pg_dump and pg_restore are not installed beside the server")
+    log = store.log("router")
+    epoch = store.next_epoch("router")
+    log.append(epoch, [entry(number) for number in range(2500)])
+    log.trim(2000)
+    store.tidy(0.0, FOREVER, decode)
+    store.save_snapshot("actor", 1, 2400, b"state", at_s=7.0)
+    store.record("decisions", [{"id": "dec-1"}])
+    url, dump = postgres.url(), str(tmp_path / "city.dump")
+    subprocess.run([tools[0], "--format=custom", f"--schema={schema}", f"--file={dump}", url], check=True)
+    store.erase()
+    subprocess.run([tools[1], f"--dbname={url}", dump], check=True)
+    again = PostgresStore(postgres.url(schema), segment_entries=1000)
+    assert again.log("router").read(0, 10_000) == [(number, entry(number)) for number in range(2500)]
+    assert (
+        again.log("router").append(again.next_epoch("router"), [entry(number) for number in range(2500, 3500)]) == 2500
+    )
+    assert again.log("other").append(1, [entry(0)]) == 0
+    check_rollups(again, 2000)
+    again.record("decisions", [{"id": "dec-2"}])
+    assert [row["id"] for row in again.records("decisions", 9)] == ["dec-1", "dec-2"]
+    assert verify(again, decode=decode).findings == []
+    again.close()

@@ -77,8 +77,10 @@ class Publisher:
 
 
 def columns_of(arrays: Mapping[str, NDArray[Any]], entities: Sequence[str]) -> dict[str, dict[str, NDArray[Any]]]:
-    """A snapshot taken apart: every array of every twin, without the alert latches, which follow ticks."""
-    chosen = {name: array for name, array in arrays.items() if not name.startswith("latches.")}
+    """A snapshot taken apart: every array of every twin, without the latches of alerts and drift: they follow ticks."""
+    chosen = {
+        name: array for name, array in arrays.items() if not name.startswith("latches.") and name != "fidelity.drifting"
+    }
     return {
         entity: {name: array[..., column] for name, array in chosen.items()} for column, entity in enumerate(entities)
     }
