@@ -107,7 +107,9 @@ class Router:
             self._inbox,
             lambda entity, payload: self._publish(self._topics.command(entity), payload, qos=1),
         )
-        self._links = Links(self._routing, self._find, self._refused_by_twin, self._harmed)
+        self._links = Links(
+            self._routing, self._find, self._refused_by_twin, self._harmed, answer_s=plan.scenario.limits.answer_s
+        )
         self._writing: tuple[int, int] | None = None  # the last QoS 1 delivery in the group that is being committed
         self._astray = 0  # couplings to entities that are not in the city
         self._aggregator_epoch = 0

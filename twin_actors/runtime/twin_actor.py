@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import psutil
+import ray
 
 from twin_actors.core.table import Shown
 from twin_actors.runtime.holder import Outcomes, Refused, Reply
@@ -35,6 +36,8 @@ class Hello(NamedTuple):
     snapshot_offset: int
     twins: int
     pid: int
+    created_s: float  # when the process began: a process id may be another's later
+    node: str
     memory_bytes: int
     refused: list[Refused]  # of late, in case their answer was lost
 
@@ -67,7 +70,7 @@ class TwinActor:
         threading.Thread(target=_watch_lease, args=(self._store, name, self._epoch), daemon=True).start()
 
     def hello(self) -> Hello:
-        holder = self._holder
+        holder, process = self._holder, psutil.Process()
         return Hello(
             self._name,
             holder.epoch,
@@ -76,7 +79,9 @@ class TwinActor:
             self._snapshot_offset,
             sum(len(group.table) for group in holder.groups),
             os.getpid(),
-            psutil.Process().memory_full_info().uss,
+            process.create_time(),
+            ray.get_runtime_context().get_node_id(),
+            process.memory_full_info().uss,
             list(holder.refused),
         )
 
