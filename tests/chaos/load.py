@@ -25,7 +25,7 @@ def scenario_text(
     twins: int,
     per_actor: int,
     policies: bool,
-    store: str,
+    store: str = "",
     cluster: str = "",
     broker: str = "",
     tick_s: float = 0.5,

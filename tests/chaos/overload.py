@@ -46,7 +46,8 @@ CALM_FOR_S: Final = 6.0
 PROBE_EVERY_S: Final = 0.25
 PROBE_WITHIN_S: Final = 5.0
 WELL_WITHIN_S: Final = 10.0
-AT_REST_WITHIN_S: Final = 600.0
+WATCHED_FOR_S: Final = 120.0
+AT_REST_WITHIN_S: Final = 300.0
 RSS_EVERY_S: Final = 0.5
 PROBE: Final = "footfall/probe"
 WINDOW: Final = 20_000
@@ -297,12 +298,12 @@ def _received(city: City) -> int:
     return ledger.received
 
 
-def leg(qos: int, seconds: float) -> dict[str, Any]:
+def leg(qos: int, seconds: float, calm_s: float = CALM_FOR_S) -> dict[str, Any]:
     """Flood a city of its own at one QoS; see the module's text."""
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder, _city(Path(folder)) as city:
         port, root = city.plan.broker.port, city.scenario.root
         probe = Probe(city, qos)
-        calm = [delay for delay in probe.for_a_while(CALM_FOR_S) if delay is not None]
+        calm = [delay for delay in probe.for_a_while(calm_s) if delay is not None]
         usual_s = statistics.quantiles(calm, n=20)[-1]
         capacity_per_s = sustainable(city, qos)
         memory = Memory(city)
@@ -327,7 +328,7 @@ def leg(qos: int, seconds: float) -> dict[str, Any]:
                 under_flood.append(probe.ask())
                 time.sleep(PROBE_EVERY_S)  # the rate of the probes
             sent, took_s = sending.result()
-            well_s = probe.until_well(max(2 * usual_s, 0.25), AT_REST_WITHIN_S)
+            well_s = probe.until_well(max(2 * usual_s, 0.25), WATCHED_FOR_S)
             ledger = ledger_at_rest(city, 0, within_s=AT_REST_WITHIN_S)
         probe.close()
         status = city.status()["router"]
@@ -351,8 +352,8 @@ def leg(qos: int, seconds: float) -> dict[str, Any]:
         }
 
 
-def run(seconds: float, qos_levels: list[int]) -> dict[str, Any]:
-    legs = [leg(qos, seconds) for qos in qos_levels]
+def run(seconds: float, qos_levels: list[int], calm_s: float) -> dict[str, Any]:
+    legs = [leg(qos, seconds, calm_s) for qos in qos_levels]
     return {
         "seconds": seconds,
         "legs": legs,
@@ -365,6 +366,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.overload", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--qos", default="0,1", help="levels, each a leg of its own (default 0,1)")
+    parser.add_argument("--calm", type=float, default=CALM_FOR_S, help="seconds of probing before the flood")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if find_mosquitto() is None:
@@ -374,7 +376,7 @@ def main() -> int:
     os.dup2(2, 1)  # whatever Ray prints must not stand between the figures
     with tempfile.TemporaryDirectory(prefix="chaos-home-") as home:
         os.environ["TWIN_ACTORS_HOME"] = home
-        report = run(options.seconds, [int(level) for level in options.qos.split(",")])
+        report = run(options.seconds, [int(level) for level in options.qos.split(",")], options.calm)
     for each in report["legs"]:
         print(
             f"QoS {each['qos']}: {each['offered_per_s']:,}/s offered, {each['times_sustained']} × the sustained "
