@@ -1,9 +1,9 @@
-"""What durability costs: end-to-end QoS 1 rate with the log on disk, against a bare paho QoS 1 subscriber in the same run.
+"""What durability costs: end-to-end QoS 1 rate with the log on disk against a bare paho QoS 1 subscriber.
 
     python benchmarks/durable.py --json
 
-One Mosquitto, one router, two twin actors, 10,000 packed twins, each engine in turn: the embedded store (SQLite, every
-group synced to the disk before it is acknowledged) and PostgreSQL (a server of its own on the loopback, fsync on). A run
+One Mosquitto, one router, two twin actors, 10,000 packed twins, each engine in turn: the embedded store (SQLite, each
+group synced to the disk before it is acknowledged) and PostgreSQL (a server on the loopback, fsync on). A run
 lasts from the first publish until the last reading is received (paho) or applied in its twin (city). Pairs run in turn;
 the median of their ratios is reported. The answers are checked: the ledger, and every twin against the state computed
 from the same messages.

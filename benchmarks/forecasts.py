@@ -118,8 +118,8 @@ def metr_la() -> dict[str, Any]:
     _, _, values = wide(DATA / "metr_la" / "los_speed_first100.csv")
     series, rows = Series(values=values, period_s=300.0), len(values)
     methods = [
-        RepeatLast(), ProfileDecay(288, "day"), WindowRidge(24), Regression("pooled"), Regression("own"),
-        Regression("own", neighbours=8), Regression("own", neighbours=8, ridge=0.05),
+        RepeatLast(), ProfileDecay(288, "day"), WindowRidge(24), Regression("pooled"),
+        Regression("own", neighbours=8),
     ]  # fmt: skip
     until = int(rows * 0.8)
     judged = evaluate(
@@ -187,7 +187,6 @@ def pm25() -> dict[str, Any]:
     rows, quarter = len(series), 90 * 24
     methods = [
         RepeatLast(), ProfileDecay(24, "day"), Regression("pooled"), Regression("pooled", logarithm=True),
-        Regression("pooled", logarithm=True, ridge=0.1), Regression("pooled", ridge=0.1, memory=quarter),
         Regression("pooled", ridge=0.1, logarithm=True, memory=quarter),
     ]  # fmt: skip
     judged = evaluate(

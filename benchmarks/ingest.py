@@ -78,8 +78,15 @@ def bare(port: int, count: int, twins: int, start_ms: int, qos: int = 0) -> dict
     """One run of the bare subscriber."""
     load = Load(port, count, twins, start_ms, qos=qos)
     peer = subprocess.Popen(
-        [sys.executable, str(HERE / "bare_paho.py"), "127.0.0.1", str(port), f"{ROOT}/+/+/telemetry", str(count),
-         str(qos)],
+        [
+            sys.executable,
+            str(HERE / "bare_paho.py"),
+            "127.0.0.1",
+            str(port),
+            f"{ROOT}/+/+/telemetry",
+            str(count),
+            str(qos),
+        ],
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -10,7 +10,6 @@ import struct
 import sys
 import time
 
-
 MOST_OPEN = 5_000
 """QoS 1 messages that the broker may owe an acknowledgement for; packet identifiers must not meet themselves."""
 

@@ -13,13 +13,16 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import psycopg
+from numpy.typing import NDArray
 
 from twin_actors.store import Entry
 from twin_actors.store.postgres import PostgresStore
@@ -50,10 +53,11 @@ class City:
     def group(self, first: int, size: int) -> list[Entry]:
         return [self.entry(number) for number in range(first, first + size)]
 
-    def hour_before(self, entity: int, end: int) -> tuple[float, list[int]]:
-        """(beginning of the last hour before offset ``end``, offsets of one entity in it)"""
+    def hour_before(self, end: int) -> tuple[float, NDArray[np.int64]]:
+        """(beginning of the last hour before offset ``end``, all offsets in it)"""
         since_s = BEGAN_S + (end - 1) * self.pace_s - 3600.0
-        return since_s, [n for n in range(end) if n * 7919 % ENTITIES == entity and self.entry(n)[3] >= since_s]
+        about = max(end - int(3600.0 / self.pace_s) - 10, 0)
+        return since_s, np.array([n for n in range(about, end) if self.entry(n)[3] >= since_s])
 
 
 class Layout:
@@ -174,17 +178,15 @@ def last_hours(layout: Layout, city: City, reads: int) -> dict[str, Any]:
     assert layout.read is not None
     tell(f"reading from {layout.name}")
     milliseconds, found = [], 0
+    since_s, hour = city.hour_before(layout.end)
     for entity in range(0, ENTITIES, ENTITIES // reads):
-        since_s, expected = city.hour_before(entity, layout.end) if entity % 100 == 0 else (0.0, [])
-        since_s = since_s or BEGAN_S + (layout.end - 1) * city.pace_s - 3600.0
         began = time.perf_counter()
         offsets = layout.read(entity, since_s)
         milliseconds.append((time.perf_counter() - began) * 1e3)
         found += len(offsets)
-        if expected and offsets != expected:
-            raise AssertionError(
-                f"{layout.name}: entity {entity} has {len(expected)} entries, {len(offsets)} were read"
-            )
+        expected = hour[hour * 7919 % ENTITIES == entity].tolist()
+        if offsets != expected:
+            raise AssertionError(f"{layout.name}: {len(expected)} entries of {entity}, {len(offsets)} were read")
     ordered = sorted(milliseconds)
     return {
         "p50": round(statistics.median(ordered), 2),
@@ -232,10 +234,12 @@ def main() -> None:
     arguments = parser.parse_args()
     if reason := why_not():
         raise SystemExit(reason)
+    loaded = os.getloadavg()
     with postgres_server(SETTINGS) as server:
         version = server.execute("SHOW server_version")[0][0]
         result = measured(server, City(arguments.rows), [100, 1_000, 5_000], arguments.rounds, arguments.reads)
         result["server"] = {"version": version, **SETTINGS}
+        result["load_average"] = [round(each, 1) for each in (*loaded, *os.getloadavg())]
     print(json.dumps(result, indent=2) if arguments.json else table(result))
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from twin_actors.store import MemoryStore, Store, open_store
+from tests.store.places import Place
+from twin_actors.store import Store
 from twin_actors.testing.postgres import PostgresServer, postgres_server, why_not
 
 
@@ -19,26 +20,6 @@ def postgres() -> Iterator[PostgresServer]:
         pytest.skip(reason)
     with postgres_server() as server:
         yield server
-
-
-class Place:
-    """Where a store is. ``open`` opens it once more beside those that are open, as another process would."""
-
-    def __init__(self, engine: str, url: str) -> None:
-        self.engine, self.url = engine, url
-        self.durable = engine != "memory"
-        self._memory = MemoryStore(first_offset=0)
-        self._open: list[Store] = []
-
-    def open(self) -> Store:
-        store = open_store(self.url) if self.durable else self._memory
-        self._open.append(store)
-        return store
-
-    def close(self) -> None:
-        for store in self._open:
-            store.close()
-        self._open.clear()
 
 
 # One line an engine: what makes the URL of an empty store, given a folder of the test and pytest's request (for a

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.store.places import Place
 from twin_actors.store import DeadLetter, Entry, LetterState, Store, StoreDamaged, open_store
 from twin_actors.store.backup import backup, restore
 from twin_actors.store.history import Resolution, Retention, Values
@@ -78,7 +79,7 @@ def assert_same(one: Store, other: Store) -> None:
     }
 
 
-def test_a_backup_comes_back_in_every_engine(place, durable_place, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_backup_comes_back_in_every_engine(place: Place, durable_place: Place, tmp_path: Path) -> None:
     store = place.open()
     fill(store)
     manifest = backup(store, tmp_path / "backup")

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from twin_actors.store import Entry, LogTrimmed, StoreDamaged
+from twin_actors.store import Entry, LogTrimmed, StoreDamaged, StoreUnavailable
 from twin_actors.store.history import Resolution, Retention, Tidied, Values
-from twin_actors.store.sqlite import SqliteStore
+from twin_actors.store.sqlite import SqliteStore, engine
 from twin_actors.store.sqlite.sealing import Sealing
 
 pytest.importorskip("pyarrow", reason="history needs the extra 'history'")
@@ -199,6 +199,51 @@ def test_death_at_any_step_loses_and_doubles_nothing(tmp_path: Path) -> None:
     assert {path.name for path in (folder / "history-router").iterdir()} == recorded | {"tidying.lock"}
 
 
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("append"), st.integers(1, 40)),
+        st.tuples(st.just("trim"), st.integers(0, 300)),
+        st.tuples(st.just("tidy"), st.integers(0, 4000)),
+        st.tuples(st.just("forget"), st.integers(0, 4000)),
+        st.tuples(st.just("open again"), st.just(0)),
+    ),
+    max_size=12,
+)
+
+
+@settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=STEPS)
+def test_a_log_is_all_that_was_appended_less_what_retention_took(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int]]
+) -> None:
+    folder = tmp_path_factory.mktemp("log") / "store"
+    store = SqliteStore(folder)
+    count = since = trimmed = 0
+    for what, number in steps:
+        log = store.log("router")
+        if what == "append":
+            assert log.append(1, [entry(count + place) for place in range(number)], count) == count
+            count += number
+        elif what == "trim":
+            log.trim(number)
+            trimmed = max(trimmed, min(number, count))
+        elif what in ("tidy", "forget"):
+            raw_s = 1000.0 if what == "forget" else 1e12
+            report = tidy(store, float(number), Retention(raw_s=raw_s, minute_s=1e12, hour_s=1e12))
+            assert report.rolled_entries == report.sealed_entries
+            since += report.forgotten_entries
+            assert since <= trimmed  # what no snapshot covers is never taken
+            assert since == 0 or entry(since - 1).received_at_s < 4000.0 - 1000.0
+        else:
+            store.close()
+            store = SqliteStore(folder)
+        holds(store, count, since=since)
+    rolled = sum(store.log("router").rollup(entity, "tap").count.sum() for entity in range(5))
+    (sealed,) = store._log_file("router").rows("SELECT coalesce(sum(count), 0) FROM sealed") or [(0,)]
+    assert rolled == sealed[0] + since
+    store.close()
+
+
 # -- rolling up ----------------------------------------------------------------------------------------------------
 
 
@@ -332,6 +377,32 @@ def test_a_store_tidies_its_snapshots_and_letters_too(tmp_path: Path) -> None:
     assert [each.offset for each in store.snapshots("a")] == [9, 8]
 
 
+def test_without_parquet_a_log_keeps_everything_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = filled(tmp_path / "store", 100)
+    store.log("router").trim(100)
+    monkeypatch.setattr(engine, "can_keep_history", lambda: False)
+    for _ in range(3):
+        report = store.tidy(1e9, Retention(raw_s=1.0, minute_s=1.0, hour_s=1.0), decode)
+        assert "pip install 'twin-actors[history]'" in report.note
+        assert (report.sealed_entries, report.forgotten_entries) == (0, 0)
+    assert caplog.text.count("twin-actors[history]") == 1
+    holds(store, 100)
+
+
+def test_a_disk_that_refuses_leaves_the_log_as_it_was(tmp_path: Path) -> None:
+    store = filled(tmp_path / "store", 100)
+    store.log("router").trim(100)
+    (store.folder / "history-router").touch()  # a file where the folder should be
+    with pytest.raises(StoreUnavailable, match="history-router cannot be tidied"):
+        tidy(store, 1e6)
+    holds(store, 100)
+    (store.folder / "history-router").unlink()
+    assert tidy(store, 1e6).sealed_entries == 100
+    holds(store, 100)
+
+
 # -- damage --------------------------------------------------------------------------------------------------------
 
 
@@ -357,3 +428,7 @@ def test_a_damaged_file_of_history_is_named(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(StoreDamaged, match="is missing"):
         SqliteStore(store.folder).log("router").read(0, 100)
+    with store._log_file("router").write() as connection:
+        connection.execute("UPDATE sealed SET rolled = 0")
+    with pytest.raises(StoreDamaged, match="is missing"):
+        tidy(store, 1e6)

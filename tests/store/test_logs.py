@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.store.places import Place
 from twin_actors.store import NOBODY, Entry, LogTrimmed, StaleEpoch, Store, StoreDamaged
 
 ENTRIES = st.builds(
@@ -124,7 +125,7 @@ def test_an_append_that_is_repeated_is_there_once(any_store: Store) -> None:
         log.append(any_store.next_epoch("router") - 1, [entry(2)], 2)
 
 
-def test_two_stores_at_one_place_see_one_log(durable_place) -> None:  # type: ignore[no-untyped-def]
+def test_two_stores_at_one_place_see_one_log(durable_place: Place) -> None:
     one, other = durable_place.open(), durable_place.open()
     one.next_epoch("router")
     assert one.log("router").append(1, [entry(0)]) == 0
@@ -136,7 +137,7 @@ def test_two_stores_at_one_place_see_one_log(durable_place) -> None:  # type: ig
     assert one.log("router").next_offset == 2
 
 
-def test_a_log_goes_on_when_it_is_opened_again(durable_place) -> None:  # type: ignore[no-untyped-def]
+def test_a_log_goes_on_when_it_is_opened_again(durable_place: Place) -> None:
     store = durable_place.open()
     store.log("router").append(store.next_epoch("router"), [entry(0), entry(1)])
     store.close()
@@ -190,7 +191,7 @@ def test_a_trim_lessens_what_a_recovery_reads(any_store: Store) -> None:
     assert log.held_bytes > 0
 
 
-def test_the_memory_engine_forgets_what_is_trimmed_and_others_do_not(place) -> None:  # type: ignore[no-untyped-def]
+def test_the_memory_engine_forgets_what_is_trimmed_and_others_do_not(place: Place) -> None:
     log = place.open().log("router")
     log.append(1, [entry(0), entry(1)])
     log.trim(1)

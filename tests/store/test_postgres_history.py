@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import itertools
 import secrets
+import subprocess
 import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from twin_actors.store import Entry, LogTrimmed, StoreUnavailable
+from twin_actors.store.backup import backup, restore
 from twin_actors.store.history import Resolution, Retention, Values
 from twin_actors.store.postgres import PostgresStore
+from twin_actors.store.verify import verify
+from twin_actors.testing.live import eventually
 from twin_actors.testing.postgres import PostgresServer
 
 DAY_S = 86_400.0
@@ -231,4 +236,74 @@ def test_what_is_erased_leaves_no_schema_and_may_be_begun_anew(
     assert postgres.execute(f"SELECT to_regnamespace('{schema}')") == [(None,)]
     again = PostgresStore(postgres.url(schema))
     assert again.log("router").next_offset == 0
+    again.close()
+
+
+def test_rolled_up_history_is_backed_up_in_one_state_and_comes_back(
+    store: PostgresStore, postgres: PostgresServer, schema: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("twin_actors.store.postgres.rolled.PAGE", 100)
+    log = store.log("router")
+    log.append(1, [entry(number) for number in range(2500)])
+    log.trim(1500)
+    store.tidy(0.0, FOREVER, decode)
+    until, parts = log.rolled()
+    assert until == 1500
+    first = next(parts)
+    log.trim(2500)
+    store.tidy(0.0, FOREVER, decode)  # meanwhile
+    assert sum(len(part) for _, part in (first, *parts)) < sum(len(part) for _, part in log.rolled()[1])
+    retention = Retention(raw_s=5000.0, minute_s=1e9, hour_s=1e9)
+    assert store.tidy(15_000.0, retention, decode).forgotten_entries > 0  # what is left is in the buckets only
+    backup(store, tmp_path / "backup")
+    url = postgres.url(f"{schema}_again")
+    restore(tmp_path / "backup", url)
+    again = PostgresStore(url)
+    assert again.tidy(0.0, FOREVER, decode).rolled_entries == 0
+    check_rollups(again, 2500)
+    again.log("router").append(1, [entry(2500)])
+    again.log("router").trim(2501)
+    assert again.tidy(0.0, FOREVER, decode).rolled_entries == 1
+    check_rollups(again, 2501)
+    assert verify(again, decode=decode).findings == []
+    again.close()
+
+
+def test_a_look_that_is_not_finished_leaves_no_connection(
+    store: PostgresStore, postgres: PostgresServer, schema: str
+) -> None:
+    store.log("router").append(1, [entry(0)])
+    _, parts = store.log("router").rolled()
+    del parts
+    sessions = f"SELECT count(*) FROM pg_stat_activity WHERE application_name = 'twin-actors {schema} beside'"
+    eventually(lambda: postgres.execute(sessions) == [(0,)])
+
+
+def test_a_dump_of_the_server_s_own_tools_comes_back_whole(
+    store: PostgresStore, postgres: PostgresServer, schema: str, tmp_path: Path
+) -> None:
+    tools = [postgres.binaries / name for name in ("pg_dump", "pg_restore")]
+    if not all(tool.exists() for tool in tools):
+        pytest.skip("pg_dump and pg_restore are not installed beside the server")
+    log = store.log("router")
+    epoch = store.next_epoch("router")
+    log.append(epoch, [entry(number) for number in range(2500)])
+    log.trim(2000)
+    store.tidy(0.0, FOREVER, decode)
+    store.save_snapshot("actor", 1, 2400, b"state", at_s=7.0)
+    store.record("decisions", [{"id": "dec-1"}])
+    url, dump = postgres.url(), str(tmp_path / "city.dump")
+    subprocess.run([tools[0], "--format=custom", f"--schema={schema}", f"--file={dump}", url], check=True)
+    store.erase()
+    subprocess.run([tools[1], f"--dbname={url}", dump], check=True)
+    again = PostgresStore(postgres.url(schema), segment_entries=1000)
+    assert again.log("router").read(0, 10_000) == [(number, entry(number)) for number in range(2500)]
+    assert (
+        again.log("router").append(again.next_epoch("router"), [entry(number) for number in range(2500, 3500)]) == 2500
+    )
+    assert again.log("other").append(1, [entry(0)]) == 0
+    check_rollups(again, 2000)
+    again.record("decisions", [{"id": "dec-2"}])
+    assert [row["id"] for row in again.records("decisions", 9)] == ["dec-1", "dec-2"]
+    assert verify(again, decode=decode).findings == []
     again.close()

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.store.places import Place
 from twin_actors.store import DeadLetter, LetterState, MemoryStore, Snapshot, StaleEpoch, Store, open_store
 from twin_actors.store.memory import MOST_RECORDS
 
@@ -84,7 +85,7 @@ def test_a_snapshot_of_an_older_incarnation_is_refused(any_store: Store) -> None
     assert newest.blob == b"newer"
 
 
-def test_older_snapshots_are_kept_for_the_past(durable_place) -> None:  # type: ignore[no-untyped-def]
+def test_older_snapshots_are_kept_for_the_past(durable_place: Place) -> None:
     store = durable_place.open()
     for number in range(300):  # five hours, one a minute; an engine may keep no more than the last of each hour
         store.save_snapshot("a", 1, number, b"%d" % number, at_s=60.0 * number)
@@ -193,7 +194,7 @@ def test_the_registry_keeps_the_newest_value(any_store: Store) -> None:
     assert any_store.keys("placement/%") == []
 
 
-def test_everything_is_there_when_it_is_opened_again(durable_place) -> None:  # type: ignore[no-untyped-def]
+def test_everything_is_there_when_it_is_opened_again(durable_place: Place) -> None:
     store = durable_place.open()
     store.next_epoch("a")
     store.save_snapshot("a", 1, 3, b"state", 5.0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -125,7 +124,9 @@ def _recordings(voice: Voice, scenario: Scenario, history: Path | None, source: 
 
 
 def _of_file(replay: Replay, history: Path) -> Replay:
-    return dataclasses.replace(replay, file=str(history), start_s=None, end_s=None)
+    import msgspec
+
+    return msgspec.structs.replace(replay, file=str(history), start_s=None, end_s=None)
 
 
 def _calibrated(

@@ -114,26 +114,33 @@ class City:
     ) -> Any:
         """Ask an actor; one that is being started again is asked again within the deadline, unless not ``again``."""
         deadline = time.monotonic() + deadline_s
-        try:
-            while True:
-                try:
-                    handle = self._ray.get_actor(actor, namespace=self._record.namespace)
-                    left_s = max(deadline - time.monotonic(), 0.1)
-                    return self._ray.get(getattr(handle, method).remote(*arguments), timeout=left_s)
-                except (ValueError, self._ray.exceptions.RayActorError):
-                    if not again or time.monotonic() > deadline or self._ended():
-                        raise
+        errors = self._ray.exceptions
+        while True:
+            try:
+                handle = self._handle(actor)
+                left_s = max(deadline - time.monotonic(), 0.1)
+                return self._ray.get(getattr(handle, method).remote(*arguments), timeout=left_s)
+            except errors.RayTaskError as error:
+                raise error.cause from error  # what the actor itself has to say
+            except errors.GetTimeoutError as error:
+                raise TimeoutError(
+                    f"{actor} of {self.name} did not answer within {deadline_s:g} s; "
+                    "it may be overloaded: see city.status()"
+                ) from error
+            except (CityNotFound, errors.RayActorError) as error:
+                if again and time.monotonic() < deadline and not self._ended():
                     time.sleep(0.2)  # a restart cannot be waited on; the loop has a deadline
-        except (ValueError, self._ray.exceptions.RayActorError) as error:
-            raise CityNotFound(
-                f"the actor {actor!r} of {self.name!r} does not answer ({str(error).splitlines()[0]}): "
-                "the city may be ending or restarting it; see 'twin-actors ps'"
-            ) from error
-        except self._ray.exceptions.GetTimeoutError as error:
-            raise TimeoutError(
-                f"{actor} of {self.name} did not answer within {deadline_s:g} s; "
-                "it may be overloaded: see city.status()"
-            ) from error
+                    continue
+                raise CityNotFound(
+                    f"the actor {actor!r} of {self.name!r} does not answer ({str(error).splitlines()[0]}): "
+                    "the city may be ending or restarting it; see 'twin-actors ps'"
+                ) from error
+
+    def _handle(self, actor: str) -> Any:
+        try:
+            return self._ray.get_actor(actor, namespace=self._record.namespace)
+        except ValueError as error:
+            raise CityNotFound(f"no actor {actor!r} is registered") from error
 
     def _ended(self) -> bool:
         """Nobody will start the actor again: the city's head, or its controller, is gone."""
@@ -259,13 +266,15 @@ class City:
         """What one entity has said of one field: ``city.history("air_station/dongsi", "pm25_ugm3", last="6h")``.
 
         Raw readings with the quality that cleaning gave each, or ``resolution="minute"`` / ``"hour"``: count, min,
-        mean, max, last of each bucket (rolled up some minutes after the fact). Moments are seconds since the epoch or ISO
-        8601; the unit is in ``df.attrs["units"]["value"]``. Raises KeyError with the nearest name, ValueError.
+        mean, max, last of each bucket. Moments are seconds since the epoch or ISO 8601; the unit is in
+        ``df.attrs["units"]["value"]``. Raises KeyError with the nearest name, ValueError.
         """
-        since_s, until_s = history.stretch_s(self.now_s(), last, since, until)
+        now_s = self.now_s()
+        since_s, until_s = history.stretch_s(now_s, last, since, until)
         return history.history(
-            self._plan, self._store, entity, field, since_s=since_s, until_s=until_s, resolution=resolution
-        )
+            self._plan, self._store, entity, field,
+            since_s=since_s, until_s=until_s, now_s=now_s, resolution=resolution,
+        )  # fmt: skip
 
     def at(self, moment: float | str) -> history.PastCity:
         """The city as it was: ``city.at("2026-11-20T12:00Z")["substation/quay"]`` is a card of that moment."""

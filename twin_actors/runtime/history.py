@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
+
+from pydantic_core import PydanticCustomError
 
 from twin_actors.runtime import past
 from twin_actors.runtime.card import TwinCard
@@ -20,7 +22,14 @@ if TYPE_CHECKING:
 
 def moment_s(said: float | str) -> float:
     """Seconds since the epoch of a number of them or of ISO 8601 text. Raises ValueError with what to write."""
-    return float(instant_s(said))
+    return float(said) if isinstance(said, int | float) else _read(instant_s, said)
+
+
+def _read(read: Callable[[Any], Any], said: float | str) -> float:
+    try:
+        return float(read(said))
+    except PydanticCustomError as error:
+        raise ValueError(error.message()) from None
 
 
 def stretch_s(
@@ -33,14 +42,22 @@ def stretch_s(
     if since is not None:
         since_s = moment_s(since)
     else:
-        since_s = until_s - float(duration_s("1h" if last is None else last))
+        since_s = until_s - _read(duration_s, "1h" if last is None else last)
     if since_s >= until_s:
         raise ValueError(f"nothing lies between {since_s:.0f} and {until_s:.0f}: 'since' must be before 'until'")
     return since_s, until_s
 
 
 def history(
-    plan: CityPlan, store: Store, entity: str, field: str, *, since_s: float, until_s: float, resolution: str
+    plan: CityPlan,
+    store: Store,
+    entity: str,
+    field: str,
+    *,
+    since_s: float,
+    until_s: float,
+    now_s: float,
+    resolution: str,
 ) -> pd.DataFrame:
     """See ``City.history``."""
     number = number_of(plan, entity)
@@ -57,7 +74,7 @@ def history(
     if resolution == "raw":
         frame = _raw(past.readings(plan, store, number, since_s=since_s, until_s=until_s), rows, labels)
     else:
-        frame = _rolled(store, number, labels, resolution, since_s, until_s)
+        frame = _rolled(plan, store, number, labels, resolution, since_s, until_s, now_s)
     frame.attrs.update(units={"value": unit}, entity=entity, field=field)
     return frame
 
@@ -94,18 +111,28 @@ def _raw(found: past.Readings, rows: Sequence[int], labels: Sequence[str]) -> pd
 
 
 def _rolled(
-    store: Store, number: int, labels: Sequence[str], resolution: str, since_s: float, until_s: float
+    plan: CityPlan,
+    store: Store,
+    number: int,
+    labels: Sequence[str],
+    resolution: str,
+    since_s: float,
+    until_s: float,
+    now_s: float,
 ) -> pd.DataFrame:
     import pandas as pd
 
     names = [each.value for each in Resolution]
     if resolution not in names:
         raise ValueError(f"resolution is 'raw', {' or '.join(map(repr, names))}, not {resolution!r}")
+    width = Resolution(resolution)
     parts = []
-    for label in labels:
-        found = store.log(past.ROUTER).rollup(
-            number, label, resolution=Resolution(resolution), since_s=since_s, until_s=until_s
-        )
+    found_of = [
+        (label, found)
+        for label in labels
+        for found in past.rolled(plan, store, number, label, width, since_s=since_s, until_s=until_s, now_s=now_s)
+    ]
+    for label, found in found_of:
         part = pd.DataFrame(
             {
                 "count": found.count,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from typing import TypeAlias
 
 import msgspec
 
+from twin_actors.core.view import Value
 from twin_actors.store.base import NOBODY
 
 __all__ = [
@@ -21,6 +23,7 @@ __all__ = [
     "Told",
     "decode",
     "encode",
+    "listed",
 ]
 
 FIRST_NOTE = 16
@@ -100,3 +103,8 @@ class Told(msgspec.Struct, frozen=True):
     issued_at_s: float = 0.0
     expires_at_s: float = 0.0
     note: str = ""
+
+
+def listed(values: Mapping[str, Value]) -> dict[str, float | list[float]]:
+    """Values as they stand in the log: vectors are lists."""
+    return {name: list(value) if isinstance(value, tuple | list) else float(value) for name, value in values.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -19,11 +19,14 @@ from twin_actors.runtime.notes import FIRST_NOTE
 from twin_actors.runtime.packing import Delivery, pack
 from twin_actors.runtime.plan import CityPlan, decoders_of
 from twin_actors.store import Entry, Store
-from twin_actors.store.history import Values
+from twin_actors.store.history import Resolution, Rolled, Values
+from twin_actors.store.rollups import roll
 from twin_actors.wire.decode import ReadingDecoder
 
 LATEST_ARRIVAL_S = 86_400.0
 """How long after its device time a reading may have arrived and still be found in a stretch of the past."""
+SEALED_AFTER_S = 3 * 3600.0
+"""Behind this age everything has been sealed and rolled up, unless tidying fails (see the controller's status)."""
 ROUTER = "router"
 
 
@@ -130,6 +133,36 @@ class HistoryDecoder:
             for label, row in zip(self._labels[kind], values, strict=True):
                 if not np.isnan(row).all():
                     yield Values(number, label, observed, row)
+
+
+def rolled(
+    plan: CityPlan, store: Store, number: int, label: str, resolution: Resolution, *,
+    since_s: float, until_s: float, now_s: float,
+) -> list[Rolled]:  # fmt: skip
+    """Buckets of one field row in [since_s, until_s), in one or two parts that follow each other in time.
+
+    The log rolls up only what has been sealed, an hour or two after the fact; what is younger is rolled up here from
+    the readings themselves, and so is everything where the clock is that of recordings.
+    """
+    log = store.log(ROUTER)
+    young_s = -math.inf
+    if plan.clock.mode != "events":
+        hour_s = Resolution.HOUR.width_s
+        young_s = math.floor((now_s - SEALED_AFTER_S) / hour_s) * hour_s
+    found = []
+    if since_s < young_s:
+        found.append(log.rollup(number, label, resolution=resolution, since_s=since_s, until_s=min(young_s, until_s)))
+    if until_s > young_s:
+        first_s = max(since_s, young_s)
+        arrived_s = -math.inf if young_s == -math.inf else first_s - plan.scenario.limits.future_s
+        buckets = roll(HistoryDecoder(plan)(log.read_of(number, since_s=arrived_s)), resolution)
+        found.append(_between(buckets.of(number, label), first_s, until_s))
+    return found
+
+
+def _between(rolled: Rolled, since_s: float, until_s: float) -> Rolled:
+    chosen = (rolled.at_s >= since_s) & (rolled.at_s < until_s)
+    return Rolled(**{each.name: getattr(rolled, each.name)[chosen] for each in fields(Rolled)})
 
 
 def shown_at(plan: CityPlan, store: Store, number: int, at_s: float) -> tuple[Shown, int, dict[str, Any]]:

@@ -19,14 +19,15 @@ import ray
 from twin_actors.core.inputs import Channel
 from twin_actors.core.ledger import Ledger
 from twin_actors.core.view import Value
-from twin_actors.runtime import notes, reckoning
+from twin_actors.runtime import reckoning
 from twin_actors.runtime.committing import Committed, Committer
-from twin_actors.runtime.desk import Answer, CommandDesk, Outgoing, Verdict
-from twin_actors.runtime.fleets import FleetTopics
+from twin_actors.runtime.desk import Answer, CommandDesk, Outgoing
 from twin_actors.runtime.holder import Refused
+from twin_actors.runtime.inbox import BROKER_DROPPED, Inbox
 from twin_actors.runtime.letters import Letters
 from twin_actors.runtime.links import Links
-from twin_actors.runtime.notes import Note, Told
+from twin_actors.runtime.notes import Note, Told, listed
+from twin_actors.runtime.orders import Orders
 from twin_actors.runtime.packing import Delivery
 from twin_actors.runtime.plan import CityPlan
 from twin_actors.runtime.reach import mqtt_client
@@ -36,8 +37,7 @@ from twin_actors.runtime.share import Placed, Share
 from twin_actors.store import DeadLetter, LetterState, StaleEpoch
 from twin_actors.wire import messages
 from twin_actors.wire.client import Will
-from twin_actors.wire.reasons import Reason
-from twin_actors.wire.topics import ACKNOWLEDGEMENT, COMMAND, STATE, Topics
+from twin_actors.wire.topics import Topics
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,6 @@ MOST_UNCOMMITTED = 50_000
 """Messages that may wait for a store that cannot be written; then the router leaves the broker until it can."""
 RECEIVE_MAXIMUM = 10_000
 """QoS 1 messages that the broker may have under way to us unacknowledged (MQTT 5): what lies behind stays with it."""
-BROKER_DROPPED = "$SYS/broker/publish/messages/dropped"
 
 T = TypeVar("T")
 
@@ -89,8 +88,6 @@ class Router:
             for place, number in enumerate(actor.entities):
                 placed[number] = Placed(shares[actor.name], place)
         entities = [entity.id for entity in plan.scenario.entities]
-        self._number = {entity: number for number, entity in enumerate(entities)}
-        self._kinds = {entity.kind for entity in plan.scenario.entities}
         self._routing = Routing(
             entities=entities,
             placed=[each for each in placed if each is not None],
@@ -103,33 +100,28 @@ class Router:
         self._letters = Letters(self._store, NAME)
         self._memory = RouterMemory(self._store, NAME, self._routing, self._desk, self._letters)
         self._memory.recover()
-        self._outgoing = list(self._desk.send_again())  # commands whose time to be published has come
+        self._inbox = Inbox(plan.scenario, plan.clock, self._routing, self._desk)
+        self._orders = Orders(
+            self._routing,
+            self._desk,
+            self._inbox,
+            lambda entity, payload: self._publish(self._topics.command(entity), payload, qos=1),
+        )
         self._links = Links(self._routing, self._find, self._refused_by_twin, self._harmed)
-        topics = self._topics
-        self._own_topics = {topics.decision, topics.alert, topics.dead_letter, topics.status}
-        self._fleets = FleetTopics(plan.scenario.fleets)
-        self._routes: dict[str, tuple[int, int]] = {
-            self._topics.telemetry(entity): (number, 0) for entity, number in self._number.items()
-        }
-        self._delivered: tuple[int, int] | None = None  # last QoS 1 delivery: (mid, connection)
-        self._writing: tuple[int, int] | None = None  # the last one in the group that is being committed
+        self._writing: tuple[int, int] | None = None  # the last QoS 1 delivery in the group that is being committed
         self._astray = 0  # couplings to entities that are not in the city
         self._aggregator_epoch = 0
-        self.broker_dropped: int | None = None
-        self.broker_dropped_before = 0
-        self.first_reading_s: float | None = None
-        self._arrived_s = 0.0  # when the burst of messages under way began to arrive; 0: none has
         self._requests: queue.Queue[tuple[Callable[[], Any], Future[Any]]] = queue.Queue(maxsize=1000)
         self._stopping = threading.Event()
         self._recovered = threading.Event()
         self._client = mqtt_client(
             plan.broker,
             client_id=f"{plan.scenario.city}-router",
-            receive=self._receive,
+            receive=self._inbox.receive,
             subscriptions=[
                 # all under the root, not only telemetry: a mistyped channel or kind must not vanish unseen
                 (f"{plan.scenario.root}/#", plan.scenario.broker.qos),
-                *((topic, plan.scenario.broker.qos) for topic in self._fleets.filters),
+                *((topic, plan.scenario.broker.qos) for topic in self._inbox.fleets.filters),
                 (BROKER_DROPPED, 0),
             ],
             clean_start=False,
@@ -157,7 +149,7 @@ class Router:
             committed = polled = tidied = snapped = 0.0
             announced = False
             while not self._stopping.is_set():
-                self._arrived_s = 0.0
+                self._inbox.burst_s = 0.0
                 self._client.step(self._patience_s(committed))
                 now = time.monotonic()
                 done = self._committer.done()
@@ -178,10 +170,11 @@ class Router:
                     if not self._recovered.is_set() and self._links.caught_up:
                         self._recovered.set()
                     self._leave_or_come_back()
+                    self._orders.send()
                     if now - snapped >= SNAPSHOT_EVERY_S or self._memory.inputs_since > SNAPSHOT_AT_INPUTS:
                         snapped = now
                         self._links.take_snapshots(now)
-                        self._memory.save(self._latest_s())
+                        self._memory.save(self._inbox.latest_s())
                     self._routing.trim(self._links.oldest_needed(self._memory.needs))
             self._finish()
         except StaleEpoch as error:
@@ -193,7 +186,7 @@ class Router:
 
     @property
     def _due(self) -> bool:
-        return bool(self._routing.fresh or self._delivered)
+        return bool(self._routing.fresh or self._inbox.delivered)
 
     def _patience_s(self, committed: float) -> float:
         """How long to wait for the network: until the next commit is due, or a look at the calls, or at requests."""
@@ -206,8 +199,9 @@ class Router:
     def _commit(self, now: float) -> None:
         """Have all that has come written as one group, or acknowledge at once what needs no writing."""
         entries = self._routing.take(self._clock.now_s(), now)
-        self._writing, self._delivered = self._delivered, None
+        self._writing, self._inbox.delivered = self._inbox.delivered, None
         if entries:
+            self._orders.begin()
             self._committer.begin(entries)
         else:
             self._acknowledge()
@@ -221,8 +215,7 @@ class Router:
             if entry.channel == Note.REFUSED:
                 self._letters.of_refusal(offset, entry)
         self._tell_letters()
-        if self._outgoing:
-            self._outgoing = [command for command in self._outgoing if not self._send(command)]
+        self._orders.committed()
 
     def _acknowledge(self) -> None:
         writing, self._writing = self._writing, None
@@ -258,7 +251,7 @@ class Router:
                 self._commit(time.monotonic())
             else:
                 self._client.step(COMMIT_S)
-        self._memory.save(self._latest_s())
+        self._memory.save(self._inbox.latest_s())
         self._publish(self._topics.status, _status(self._scenario.city, "down"), qos=1, retain=True)
         self._client.close()
         self._committer.stop()
@@ -280,108 +273,16 @@ class Router:
         self._requests.put((work, result), timeout=REQUEST_DEADLINE_S)
         return result.result(timeout=REQUEST_DEADLINE_S)
 
-    # -- arrivals ----------------------------------------------------------------------------------------------
-
-    def _receive(self, topic: str, payload: bytes, qos: int, mid: int, connection: int) -> None:
-        if qos:
-            self._delivered = mid, connection
-        route = self._routes.get(topic)
-        if route is None:
-            self._slow(topic, payload, qos)
-            return
-        if len(payload) > self._scenario.limits.payload_bytes:
-            self._dead(topic, Reason.TOO_LARGE, f"{len(payload):,} bytes", payload, route[0])
-            return
-        if self._arrived_s == 0.0 or self._clock.mode == "scaled":  # there a burst may last minutes of city time
-            self._arrived_s = self._clock.now_s()
-            self.first_reading_s = self.first_reading_s or time.time()
-        self._routing.arrive(route[0], route[1], payload, self._arrived_s, qos)
-
-    def _slow(self, topic: str, payload: bytes, qos: int) -> None:
-        """Topics seen for the first time, answers of devices, and what belongs to nobody."""
-        if topic == BROKER_DROPPED:
-            self._note_dropped(payload)
-            return
-        parsed = self._topics.parse(topic)
-        if topic in self._own_topics or (parsed is not None and parsed[1] in (COMMAND, STATE)):
-            return  # what the city itself has said
-        if parsed is not None and parsed[1] == ACKNOWLEDGEMENT:
-            self._acknowledged(topic, parsed[0], payload)
-            return
-        fleet = self._fleets.match(topic)
-        entity = fleet.entity if fleet else parsed[0] if parsed else None
-        if len(payload) > self._scenario.limits.payload_bytes:
-            self._dead(topic, Reason.TOO_LARGE, f"{len(payload):,} bytes", payload)
-        elif entity is None:
-            self._dead(topic, Reason.UNKNOWN_TOPIC, "", payload)
-        elif entity not in self._number:
-            known = entity.split("/", 1)[0] in self._kinds
-            self._dead(topic, Reason.UNKNOWN_ENTITY if known else Reason.UNKNOWN_KIND, entity, payload)
-        else:
-            self._routes[topic] = (self._number[entity], fleet.source if fleet else 0)
-            if self.first_reading_s is None:
-                self.first_reading_s = time.time()
-            self._routing.arrive(*self._routes[topic], payload, self._clock.now_s(), qos)
-
-    def _note_dropped(self, payload: bytes) -> None:
-        """What the broker says it has dropped since it started; it begins anew with the broker."""
-        try:
-            dropped = int(payload)
-        except ValueError:
-            log.warning("%s says %r, which is no number", BROKER_DROPPED, payload[:40])
-            return
-        if self.broker_dropped is not None and dropped < self.broker_dropped:
-            self.broker_dropped_before += self.broker_dropped
-        self.broker_dropped = dropped
-
-    def _city_now_s(self) -> float:
-        """The time that commands and couplings live by: in mode ``events`` the newest that devices have told."""
-        if self._clock.mode != "events":
-            return self._clock.now_s()
-        latest_s = self._latest_s()
-        return latest_s if latest_s > float("-inf") else 0.0
-
-    def _latest_s(self) -> float:
-        return max((share.latest_s for share in self._routing.shares.values()), default=float("-inf"))
-
-    def _acknowledged(self, topic: str, entity: str, payload: bytes) -> None:
-        now_s = self._city_now_s()
-        try:
-            answer = messages.decode_acknowledgement(payload)
-        except messages.BadMessage as bad:
-            self._dead(topic, bad.reason, bad.detail, payload)
-            return
-        verdict, values = self._desk.acknowledged(entity, answer)
-        note = answer.reason or ("" if answer.status == "done" else answer.status)
-        if verdict is Verdict.UNKNOWN:
-            self._dead(topic, Reason.UNKNOWN_COMMAND, answer.id, payload)
-        elif verdict is Verdict.DONE:
-            told = Told(at_s=now_s, values=_listed(values), id=answer.id, note=note)
-            self._routing.tell(self._number[entity], Channel.COMMAND, told, now_s)
-            self._desk.close(answer.id, done=True, at_s=now_s, note=note)
-        elif verdict is Verdict.REFUSED:
-            self._routing.note(Note.ANSWERED, notes.Answered(answer.id, now_s, note), now_s)
-            self._desk.close(answer.id, done=False, at_s=now_s, note=note)
-
-    def _dead(self, topic: str, reason: Reason, detail: str, payload: bytes, entity: int | None = None) -> None:
-        """Log what no twin gets, with the words for its sender; it becomes a dead letter when that is durable."""
-        number = notes.NOBODY if entity is None else entity
-        self._routing.refuse(topic, reason.value, reason.explain(detail), payload, self._clock.now_s(), number)
-
-    def _topic_of(self, share: Share, delivery: Delivery) -> str:
-        entity = self._routing.entities[share.entities[delivery.place]]
-        if delivery.source:
-            return self._fleets.told(delivery.source, entity)
-        return self._topics.telemetry(entity)
+    # -- what becomes of it ------------------------------------------------------------------------------------
 
     def _refused_by_twin(self, share: Share, refused: list[tuple[Refused, Delivery]]) -> None:
         for each, delivery in refused:
-            self._letters.of_twin(self._topic_of(share, delivery), each, delivery)
+            self._letters.of_twin(self._inbox.topic_of(share, delivery), each, delivery)
         self._tell_letters()
 
     def _harmed(self, share: Share, delivery: Delivery, detail: str) -> None:
         """An input that its twin actor did not survive twice is put aside for good."""
-        self._letters.of_harm(self._topic_of(share, delivery), delivery, detail)
+        self._letters.of_harm(self._inbox.topic_of(share, delivery), delivery, detail)
         self._routing.quarantine(share, delivery, detail, self._clock.now_s())
         self._tell_letters()
 
@@ -419,12 +320,12 @@ class Router:
         states: Sequence[tuple[str, bytes]],
         answered: int,
     ) -> Exchange:
-        now_s = self._city_now_s()
-        unsent = [command.id for command in commands if not self._take_command(command, now_s)]
+        now_s = self._inbox.city_now_s()
+        unsent = [command.id for command in commands if not self._orders.take(command)]
         for entity, at_s, values in couplings:
-            if entity in self._number:
-                told = Told(at_s=at_s, values=_listed(values))
-                self._routing.tell(self._number[entity], Channel.COUPLING, told, now_s)
+            if entity in self._inbox.number:
+                told = Told(at_s=at_s, values=listed(values))
+                self._routing.tell(self._inbox.number[entity], Channel.COUPLING, told, now_s)
             else:
                 self._astray += 1
                 log.warning("a policy couples to %r, which is not in the city", entity)
@@ -434,42 +335,7 @@ class Router:
         for entity, payload in states:
             self._publish(self._topics.state(entity), payload, retain=True)
         self._desk.expire(now_s)
-        return Exchange(self._desk.answers_after(answered), unsent, self._latest_s())
-
-    def _take_command(self, command: Outgoing, now_s: float) -> bool:
-        """Log a command as desired; it is published when that is durable. False where it cannot be taken."""
-        if self._desk.knows(command.id):
-            return True
-        if command.entity not in self._number or self._desk.full:
-            return False
-        self._desk.sent(command)
-        told = Told(
-            at_s=now_s,
-            values=_listed(command.values),
-            id=command.id,
-            decision=command.decision,
-            issued_at_s=command.issued_at_s,
-            expires_at_s=command.expires_at_s,
-        )
-        self._routing.tell(self._number[command.entity], Channel.DESIRED, told, now_s)
-        self._outgoing.append(command)
-        return True
-
-    def _send(self, command: Outgoing) -> bool:
-        """Publish a command; True when it needs no further try (it left, was answered, or its time is over)."""
-        if not self._desk.is_open(command.id):
-            return True
-        payload = messages.encode_command(
-            messages.Command(
-                id=command.id,
-                issued_at_s=command.issued_at_s,
-                expires_at_s=command.expires_at_s,
-                epoch=self._routing.epoch,
-                decision=command.decision,
-                values=dict(command.values),
-            )
-        )
-        return self._publish(self._topics.command(command.entity), payload, qos=1)
+        return Exchange(self._desk.answers_after(answered), unsent, self._inbox.latest_s())
 
     def ledger(self) -> Ledger:
         """The city's ledger; after a crash it waits until the twins have caught up with the log."""
@@ -496,11 +362,11 @@ class Router:
             "broker_error": self._client.last_error,
             "protocol": self._client.protocol,
             "reconnects": self._client.reconnects,
-            "broker_dropped": None if self.broker_dropped is None else self.broker_dropped + self.broker_dropped_before,
+            "broker_dropped": self._inbox.broker_dropped,
             "recovered": self._recovered.is_set(),
             "store_trouble": self._committer.trouble or self._letters.trouble or self._memory.trouble,
             "store_failures": self._committer.failures,
-            "first_reading_s": self.first_reading_s,
+            "first_reading_s": self._inbox.first_reading_s,
             "dead_letter_reasons": dict(self._letters.reasons),
             "dead_letter_topics": dict(self._letters.last_topic),
             "open_commands": len(self._desk),
@@ -528,15 +394,7 @@ class Router:
             letter = self._letters.one(number)
             if letter.state is LetterState.REPLAYED:
                 raise ValueError(f"dead letter {number} has been replayed already")
-            delivered = self._delivered
-            self._arrived_s = 0.0
-            said = letter.payload if payload is None else payload
-            known = self._fleets.source_of(letter.topic) if not topic else None
-            if known is not None and known[1] in self._number:
-                self._routing.arrive(self._number[known[1]], known[0], said, self._clock.now_s())
-            else:
-                self._receive(topic or letter.topic, said, 1, 0, -1)
-            self._delivered = delivered  # no broker waits for this one
+            self._inbox.receive_again(topic or letter.topic, letter.payload if payload is None else payload)
             self._letters.settle(number, LetterState.REPLAYED)
 
         self._ask(work)
@@ -547,14 +405,14 @@ class Router:
 
     def latest_s(self) -> float:
         """The newest device time that any twin has seen."""
-        return self._ask(self._latest_s)
+        return self._ask(self._inbox.latest_s)
 
     def keep(self) -> int:
         """Have the twins and this router save snapshots now. Returns the log's offset."""
 
         def work() -> int:
             self._links.take_snapshots(time.monotonic())
-            self._memory.save(self._latest_s())
+            self._memory.save(self._inbox.latest_s())
             return self._routing.committed_until
 
         return self._ask(work)
@@ -563,10 +421,6 @@ class Router:
         """Write what has come, say goodbye to the broker and end the thread."""
         self._stopping.set()
         self._thread.join(timeout=REQUEST_DEADLINE_S)
-
-
-def _listed(values: Mapping[str, Value]) -> dict[str, float | list[float]]:
-    return {name: list(value) if isinstance(value, tuple | list) else float(value) for name, value in values.items()}
 
 
 def _status(city: str, state: str) -> bytes:

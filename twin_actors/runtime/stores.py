@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from twin_actors.store import Store, open_store
 
 STORE_FOLDER = "store"
+LONGEST_SCHEMA = 63  # PostgreSQL cuts longer names off
 
 
 @dataclass(frozen=True, slots=True)
 class StoreAddress:
     """``url`` names the engine and the place; ``durable``: what it holds outlives the city."""
 
-    url: str
+    url: str = field(repr=False)  # it may hold a password
     durable: bool
 
     def open(self) -> Store:
@@ -30,6 +32,15 @@ class StoreAddress:
             return self.url
         host = parts.netloc.rpartition("@")[2]
         return urlunsplit(parts._replace(netloc=f"{parts.username}@{host}"))
+
+
+def schema_of(city: str) -> str:
+    """A schema of the city's own: ASCII, at most 63 characters, and another one for every other name."""
+    plain = "".join(c if c.isascii() and c.isalnum() else "_" for c in city.lower())
+    name = f"city_{plain}"
+    if plain == city and len(name) <= LONGEST_SCHEMA:
+        return name
+    return f"{name[: LONGEST_SCHEMA - 9]}_{hashlib.blake2b(city.encode(), digest_size=4).hexdigest()}"
 
 
 def store_of(url: str, folder: Path, city: str) -> StoreAddress:
@@ -48,6 +59,6 @@ def store_of(url: str, folder: Path, city: str) -> StoreAddress:
     if url.startswith(("postgresql:", "postgres:")):
         parts = urlsplit(url)
         query = dict(parse_qsl(parts.query))
-        query.setdefault("schema", "city_" + "".join(c if c.isalnum() else "_" for c in city.lower()))
-        return StoreAddress(urlunsplit(parts._replace(query=urlencode(query))), durable=True)
+        query.setdefault("schema", schema_of(city))
+        return StoreAddress(urlunsplit(parts._replace(query=urlencode(query, quote_via=quote))), durable=True)
     raise ValueError(f"unknown store {url!r}: write sqlite:, memory: or postgresql://user@host/database")

@@ -9,6 +9,7 @@ from twin_actors.core.forecasts.methods import (
     SeasonalNaive,
     WindowRidge,
 )
+from twin_actors.core.forecasts.of_field import PERIODS_S, predicted_field
 from twin_actors.core.forecasts.predicted import Evaluation, Predicted, default_methods, evaluate, predicted
 from twin_actors.core.forecasts.quantiles import LEVELS, Tracked, coverage, track, usual_size
 from twin_actors.core.forecasts.regression import Regression
@@ -18,6 +19,7 @@ from twin_actors.core.forecasts.series import Series, resample
 __all__ = [
     "LEVELS",
     "MIXTURE",
+    "PERIODS_S",
     "Choice",
     "Errors",
     "Evaluation",
@@ -39,6 +41,7 @@ __all__ = [
     "evaluate",
     "outcomes",
     "predicted",
+    "predicted_field",
     "resample",
     "track",
     "usual_size",

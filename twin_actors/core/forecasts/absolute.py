@@ -18,6 +18,7 @@ ROUNDS = 8
 FARTHEST = 4.0
 """Inputs are cut at this many standard deviations of the training rows: no forecast rests on extrapolation."""
 
+_STILL = 1e-7  # below, an input that comes in units of about one varies by rounding only
 _NEAREST = 0.1  # ε in medians of |residual|
 
 
@@ -48,12 +49,12 @@ def fit_absolute(inputs: Column, outcome: Column, use: NDArray[np.bool_], ridge:
     used = use[..., None]
     centre = np.where(used, inputs, 0.0).sum(axis=1) / count
     spread = np.sqrt((np.where(used, inputs - centre[:, None], 0.0) ** 2).sum(axis=1) / count)
-    spread = np.where(
-        spread > 1e-9 * (np.abs(centre) + 1e-300), spread, np.inf
-    )  # an input that never varies says nothing
+    spread = np.where(spread > _STILL, spread, np.inf)  # an input that never varies says nothing
     z = np.where(used, np.clip((inputs - centre[:, None]) / spread[:, None], -FARTHEST, FARTHEST), 0.0)
     p = z.shape[-1]
-    weight = use.astype(np.float64)
+    every = use | ~use.any(axis=1, keepdims=True)
+    middle = np.nanmedian(np.where(every, outcome, np.nan), axis=1, keepdims=True)
+    weight = _weights(np.abs(outcome - middle), use, every)
     for _ in range(ROUNDS):
         total = np.maximum(weight.sum(axis=1), 1e-300)[:, None]
         mean_z = (weight[:, None] @ z)[:, 0] / total
@@ -65,6 +66,11 @@ def fit_absolute(inputs: Column, outcome: Column, use: NDArray[np.bool_], ridge:
         weights = np.linalg.solve(gram, cross[..., None])[..., 0]
         intercept = mean_y - (mean_z * weights).sum(axis=1, keepdims=True)
         rest = np.abs(outcome - (z @ weights[..., None])[..., 0] - intercept)
-        middle = np.nanmedian(np.where(use | ~use.any(axis=1, keepdims=True), rest, np.nan), axis=1, keepdims=True)
-        weight = np.where(use, 1.0 / np.maximum(rest, _NEAREST * middle + 1e-12), 0.0)
+        weight = _weights(rest, use, every)
     return AbsoluteFit(centre, spread, weights, intercept[:, 0])
+
+
+def _weights(rest: Column, use: NDArray[np.bool_], every: NDArray[np.bool_]) -> Column:
+    """1/max(|residual|, ε) of the rows in use; ε a tenth of the median."""
+    middle = np.nanmedian(np.where(every, rest, np.nan), axis=1, keepdims=True)
+    return np.where(use, 1.0 / np.maximum(rest, _NEAREST * middle + 1e-12), 0.0)

@@ -234,6 +234,7 @@ class _Normal:
     grams: tuple[Column, ...]  # (p, p) each
     crosses: tuple[Column, ...]  # (p, H) or (p, 1) each
     means: tuple[tuple[Column, Column], ...]  # of the inputs (p,) and of the targets (H,) or (1,)
+    units: tuple[float, ...]  # mean square of an input, never less than rounding leaves of it
 
     @classmethod
     def of(
@@ -244,24 +245,25 @@ class _Normal:
             sets = [(inputs, change)]
         else:
             sets = [(inputs[said[:, order]], change[said[:, order], order : order + 1]) for order in range(len(steps))]
-        grams, crosses, means = [], [], []
+        grams, crosses, means, units = [], [], [], []
         for x, y in sets:
             at, to = (x.mean(axis=0), y.mean(axis=0)) if len(x) else (np.zeros(window - 1), np.zeros(y.shape[1]))
-            grams.append(x.T @ x - len(x) * np.outer(at, at))
+            square = x.T @ x
+            grams.append(square - len(x) * np.outer(at, at))
+            units.append(max(float(np.trace(square)) / (window - 1) * 1e-9, float(np.trace(grams[-1])) / (window - 1)))
             crosses.append(x.T @ y - len(x) * np.outer(at, to))
             means.append((at, to))
-        return cls(tuple(grams), tuple(crosses), tuple(means))
+        return cls(tuple(grams), tuple(crosses), tuple(means), tuple(units))
 
     def path(self, ridges: Sequence[float]) -> list[tuple[Column, Column]]:
         """Weights ``(p, H)`` and intercept ``(H,)`` for each penalty."""
         parts: list[list[tuple[Column, Column]]] = []
-        for gram, cross, (at, to) in zip(self.grams, self.crosses, self.means, strict=True):
+        for gram, cross, (at, to), unit in zip(self.grams, self.crosses, self.means, self.units, strict=True):
             values, vectors = np.linalg.eigh(gram)
             turned = vectors.T @ cross
-            unit = max(float(np.trace(gram)) / len(gram), 1e-300)
             solved = []
             for ridge in ridges:
-                weights = vectors @ (turned / (np.maximum(values, 0.0) + ridge * unit)[:, None])
+                weights = vectors @ (turned / (np.maximum(values, 0.0) + ridge * unit + 1e-300)[:, None])
                 solved.append((weights, to - at @ weights))
             parts.append(solved)
         return [

@@ -2,9 +2,10 @@
 
 Adaptive conformal inference (Gibbs and Candès, "Adaptive conformal inference under distribution shift", NeurIPS 2021)
 in its form of quantile tracking (Angelopoulos, Candès and Tibshirani, "Conformal PID control", NeurIPS 2023): for each
-level τ the offset q to the forecast moves by q ← q + η·(1{error > q} − (1 − τ)) with every error that becomes known.
-Whatever the errors do, the share of errors below q then comes to τ, as fast as η allows. Errors are measured in units
-of their own recent size, so that quiet hours get narrow intervals.
+level τ the offset q to the forecast moves by q ← q + η·(1{outcome > quantile} − (1 − τ)) with every outcome that
+becomes known, against the quantile that was promised when its forecast was made. Whatever the errors do, the share of
+outcomes below the promised quantiles then comes to τ, within (q_T − q_0)/(η T) after T outcomes. Offsets are in units
+of the errors' own recent size, so that quiet hours get narrow intervals.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ from twin_actors.core.columns import Column
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 STEP = 0.04
 """η in units of the usual error: a shift of the errors by their own size is followed within about 25 targets."""
+
+SLOWER_BEYOND = 72
+"""Horizons of more rows than this take smaller steps, in proportion: an outcome that comes after h rows answers for an
+offset that has moved on since, and a loop with a long delay and large steps swings."""
 
 _FORGET = 0.97  # of the running size of the errors, per target
 _SLOW = 0.995
@@ -85,6 +90,7 @@ def track(
     used = np.empty((origins, steps, n))
     row = np.arange(steps)
     back = np.array(horizons)
+    pace = (step * np.minimum(1.0, SLOWER_BEYOND / back))[:, None]
     ordered = np.sort(offset, axis=0)
     for now in range(origins):
         due = now - back
@@ -93,11 +99,10 @@ def track(
             past = np.maximum(due, 0)
             late = error[past, row]  # (H, n): the error that became known with this row
             known = np.isfinite(late) & arrived[:, None]
-            score = np.where(known, late, 0.0) / used[past, row]
-            score = np.where(known, score, 0.0)
             learn = known & (due >= warm - back)[:, None]  # those before have set the offsets already
-            above = score > offset
-            offset = np.where(learn, offset + step * (above - (1 - rank[..., None])), offset)
+            issued = quantiles[past, :, row].transpose(1, 0, 2)  # (levels, H, n): what was promised at its origin
+            above = came[past, row] > issued
+            offset = np.where(learn, offset + pace * (above - (1 - rank[..., None])), offset)
             magnitude = np.where(known, np.abs(late) / expected[past, row], 0.0)
             fast = np.where(known, _FORGET * fast + (1 - _FORGET) * magnitude, fast)
             slow = np.where(known, _SLOW * slow + (1 - _SLOW) * magnitude, slow)

@@ -79,7 +79,7 @@ class Regression:
                 )
             else:
                 fits.append(fit_absolute(inputs.transpose(1, 0, 2), change.T, use.T, self.ridge))
-        return _Regression(self, view.scale, view.quantiles, tuple(fits), tuple(chosen), steps)
+        return _Regression(self, view.centre, view.scale, view.quantiles, tuple(fits), tuple(chosen), steps)
 
     def _inputs(self, view: _View, series: Series, origins: Rows, horizon: int) -> Column:
         """``(origins, n, p)``; what is not known is no difference: 0."""
@@ -91,7 +91,7 @@ class Regression:
         columns += [np.maximum(now - mark, 0.0) for mark in view.quantiles]
         columns.append(now - view.quantiles[2])
         if series.entities > 1:
-            together = np.broadcast_to(np.nanmean(np.nan_to_num(known), axis=1, keepdims=True), known.shape)
+            together = np.broadcast_to(_mean_of_known(known)[:, None], known.shape)
             columns.append(together[origins] - now)
             columns += [
                 together[origins] - together[np.maximum(origins - back, 0)]
@@ -136,8 +136,8 @@ def _taken(values: Column, rows: Rows) -> Column:
 
 def _of_extra(column: Column, origins: Rows, window: int, week: int) -> list[Column]:
     """An extra as its deviation from its trailing week, in units of its usual deviation, and its changes."""
-    filled = np.nan_to_num(held(column))
-    away = filled - _trailing(filled, np.arange(len(filled)), week)
+    filled = held(column)
+    away = np.nan_to_num(filled - _trailing(filled, np.arange(len(filled)), week))
     # the unit is that of the rows so far, so that it never sees what lies ahead of the origin
     so_far = np.cumsum(np.abs(away).mean(axis=1)) / np.arange(1, len(away) + 1)
     unit = np.where(so_far > 0, so_far, 1.0)[origins, None]
@@ -150,49 +150,61 @@ def _of_extra(column: Column, origins: Rows, window: int, week: int) -> list[Col
 
 
 def _trailing(values: Column, origins: Rows, span: int) -> Column:
-    """Mean of the last ``span`` rows up to each origin, of fewer where there are fewer."""
-    total = np.vstack([np.zeros((1, values.shape[1])), np.cumsum(values, axis=0)])
+    """Mean of what is known in the last ``span`` rows up to each origin; NaN where nothing is."""
+    known = np.isfinite(values)
+    nothing = np.zeros((1, values.shape[1]))
+    total = np.vstack([nothing, np.cumsum(np.where(known, values, 0.0), axis=0)])
+    count = np.vstack([nothing, np.cumsum(known, axis=0)])
     first = np.maximum(origins + 1 - span, 0)
-    mean: Column = (total[origins + 1] - total[first]) / (origins + 1 - first)[:, None]
-    return mean
+    some = count[origins + 1] - count[first]
+    return np.where(some > 0, (total[origins + 1] - total[first]) / np.maximum(some, 1.0), np.nan)
+
+
+def _mean_of_known(values: Column) -> Column:
+    """Over the entities, ``(T,)``; NaN where none is known."""
+    known = np.isfinite(values)
+    count = known.sum(axis=1)
+    return np.where(count > 0, np.where(known, values, 0.0).sum(axis=1) / np.maximum(count, 1), np.nan)
 
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """A series in the entities' own scale, with its gaps held."""
+    """A series as deviations from the entities' own centre in their own scale, with its gaps held."""
 
     said: Column
     known: Column  # gaps held with the last value
     seasoned: Column  # gaps held with the value of a week, else of a moment, before
+    centre: Column  # (n,)
     scale: Column  # (n,)
     quantiles: Column  # (4, n)
     day: int
 
     @classmethod
-    def of(cls, series: Series, logarithm: bool, scale: Column | None = None, quantiles: Column | None = None) -> _View:
+    def of(cls, series: Series, logarithm: bool, fitted: _Regression | None = None) -> _View:
         values = series.values
-        if scale is None:
-            scale = _spread(values, logarithm)
-        said = np.log(np.maximum(values / scale, 0.0) + 0.1) if logarithm else values / scale
+        centre, scale = (fitted.centre, fitted.scale) if fitted is not None else _unit(values, logarithm)
+        said = np.log(np.maximum(values / scale, 0.0) + 0.1) if logarithm else (values - centre) / scale
         known = held(said)
-        if quantiles is None:
+        if fitted is not None:
+            quantiles = fitted.quantiles
+        else:
             sound = np.where(np.isfinite(said).any(axis=0), said, 0.0)
             quantiles = np.nanquantile(sound, _HINGES, axis=0)
         day = series.rows_per_day or 24
         week = held_by_season(said, 7 * day)
-        return cls(said, known, np.where(np.isfinite(week), week, known), scale, quantiles, day)
+        return cls(said, known, np.where(np.isfinite(week), week, known), centre, scale, quantiles, day)
 
     def mean(self, origins: Rows, span: int) -> Column:
-        return _trailing(np.nan_to_num(self.known), origins, span)
+        return _trailing(self.known, origins, span)
 
 
-def _spread(values: Column, logarithm: bool) -> Column:
-    """The unit of each entity: its mean, for logarithms, else its mean deviation from its median."""
+def _unit(values: Column, logarithm: bool) -> tuple[Column, Column]:
+    """Centre and scale of each entity: median and mean deviation from it; nought and the mean for logarithms."""
     sound = np.isfinite(values)
     filled = np.where(sound.any(axis=0), values, 0.0)
     middle = np.zeros(values.shape[1]) if logarithm else np.nanmedian(filled, axis=0)
     unit = np.nanmean(np.abs(filled - middle), axis=0)
-    return np.where(unit > 0, unit, 1.0)
+    return middle, np.where(unit > 0, unit, 1.0)
 
 
 def _neighbours(known: Column, inputs: Column, change: Column, use: Column, count: int) -> Rows:
@@ -204,11 +216,10 @@ def _neighbours(known: Column, inputs: Column, change: Column, use: Column, coun
     width = inputs.shape[-1]
     own = fit_absolute(inputs.reshape(1, -1, width), change.reshape(1, -1), use.reshape(1, -1).astype(np.bool_), 0.01)
     rest = np.where(use, change - own(inputs.reshape(1, -1, width)).reshape(change.shape), 0.0)
-    filled = np.nan_to_num(known)
     count = min(count, n - 1)
     near = np.empty((n, count), np.intp)
     for entity in range(n):
-        apart = filled - filled[:, entity : entity + 1]
+        apart = np.nan_to_num(known - known[:, entity : entity + 1])
         apart = apart - apart.mean(axis=0)
         left = rest[:, entity] - rest[:, entity].mean()
         spread = np.sqrt((apart**2).mean(axis=0))
@@ -227,6 +238,7 @@ def _of_neighbours(known: Column, origins: Rows, near: Rows) -> Column:
 @dataclass(frozen=True, slots=True)
 class _Regression:
     method: Regression
+    centre: Column
     scale: Column
     quantiles: Column
     fits: tuple[AbsoluteFit | None, ...]
@@ -235,7 +247,7 @@ class _Regression:
 
     def at(self, series: Series, origins: Rows) -> Column:
         method = self.method
-        view = _View.of(series, method.logarithm, self.scale, self.quantiles)
+        view = _View.of(series, method.logarithm, self)
         now = view.known[origins]
         made = np.empty((len(origins), len(self.horizons), series.entities))
         for order, (horizon, fit, near) in enumerate(zip(self.horizons, self.fits, self.near, strict=True)):
@@ -252,4 +264,4 @@ class _Regression:
                 change = fit(inputs.transpose(1, 0, 2)).T
             made[:, order] = now + change
         values: Column = np.maximum(np.exp(made) - 0.1, 0.0) if method.logarithm else made
-        return values * self.scale
+        return values * self.scale + self.centre

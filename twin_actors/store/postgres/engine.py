@@ -52,7 +52,9 @@ class PostgresStore:
     def log(self, share: str) -> PostgresLog:
         with self._making:
             if share not in self._logs:
-                self._logs[share] = PostgresLog(share, self._writing, self._reading, self._segment_entries)
+                self._logs[share] = PostgresLog(
+                    share, self._writing, self._reading, self._beside, self._segment_entries
+                )
             return self._logs[share]
 
     # -- epochs ------------------------------------------------------------------------------------------------
@@ -209,11 +211,14 @@ class PostgresStore:
     # -- history, backups and checks ---------------------------------------------------------------------------
 
     def tidy(self, now_s: float, retention: Retention, decode: Decode | None = None) -> Tidied:
-        session = Session(self._address, "tidying", autocommit=False, call_s=self._call_s)
+        session = self._beside()
         try:
             return Tidying(session, now_s, retention, decode).all(self.shares())
         finally:
             session.close()
+
+    def _beside(self) -> Session:
+        return Session(self._address, "beside", autocommit=False, call_s=self._call_s)
 
     def shares(self) -> list[str]:
         return self._column("SELECT share FROM logs ORDER BY share")

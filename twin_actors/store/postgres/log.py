@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 import struct
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from twin_actors.store.base import Entry, LogTrimmed, StaleEpoch, StoreDamaged
 from twin_actors.store.history import Resolution, Rolled
 from twin_actors.store.postgres import rolled
 from twin_actors.store.postgres.fencing import insert_epoch
 from twin_actors.store.postgres.session import Connection, Session
+from twin_actors.store.rollups import Buckets
 
 SEGMENT_ENTRIES = 1_000_000
 """Entries of one partition: its indexes (about 50 MB) stay in the server's memory while they are written."""
@@ -42,8 +43,11 @@ class _Segment(NamedTuple):
 class PostgresLog:
     """See Log. Offsets begin at 0 and go on over restarts."""
 
-    def __init__(self, share: str, writing: Session, reading: Session, segment_entries: int) -> None:
-        self.share = share
+    def __init__(
+        self, share: str, writing: Session, reading: Session, beside: Callable[[], Session], segment_entries: int
+    ) -> None:
+        """``beside`` makes a session for something long, which no call of others shall wait for."""
+        self.share, self._beside = share, beside
         self._writing, self._reading, self._segment_entries = writing, reading, segment_entries
         self._number: int | None = None
         self._segment: _Segment | None = None
@@ -139,6 +143,24 @@ class PostgresLog:
             (min(moments), max(moments), number, segment.first, first + len(group), len(blob), number),
         )
 
+    def restore_rolled(self, until: int, parts: Iterable[tuple[Resolution, Buckets]]) -> None:
+        for resolution, buckets in parts:
+            # once only: buckets that are there already would be added to
+            self._writing.run(
+                lambda connection, resolution=resolution, buckets=buckets: rolled.add(  # type: ignore[misc]
+                    connection, self._locked(connection)[0], buckets, resolution
+                ),
+                again=False,
+            )
+
+        def work(connection: Connection) -> None:
+            number, _, _ = self._locked(connection)
+            connection.execute(
+                "UPDATE logs SET rolled_offset = greatest(rolled_offset, %s) WHERE share_no = %s", (until, number)
+            )
+
+        self._writing.run(work)
+
     def start_at(self, offset: int) -> None:
         def work(connection: Connection) -> None:
             number, end, _ = self._locked(connection)
@@ -160,22 +182,24 @@ class PostgresLog:
             if before <= self._trimmed:
                 return
 
-        def work(connection: Connection) -> None:
+        def work(connection: Connection) -> int:
             connection.execute("SET LOCAL synchronous_commit = off")  # should it be lost, the next trim says it again
             # bytes up to an offset: in proportion, between the last such place and the end
-            connection.execute(
+            row = connection.execute(
                 """
                 UPDATE logs SET trimmed_offset = least(%(before)s, next_offset),
                     trimmed_bytes = trimmed_bytes + (bytes - trimmed_bytes)
                         * (least(%(before)s, next_offset) - trimmed_offset) / (next_offset - trimmed_offset)
                 WHERE share = %(share)s AND trimmed_offset < least(%(before)s, next_offset)
+                RETURNING trimmed_offset
                 """,
                 {"before": before, "share": self.share},
-            )
+            ).fetchone()
+            return int(row[0]) if row else 0
 
-        self._writing.run(work)
+        reached = self._writing.run(work)
         with self._trimming:
-            self._trimmed = max(self._trimmed, before)
+            self._trimmed = max(self._trimmed, reached)
 
     # -- reading -----------------------------------------------------------------------------------------------
 
@@ -222,6 +246,11 @@ class PostgresLog:
         until_s: float = math.inf,
     ) -> Rolled:
         return rolled.read(self._reading, self.share, entity, field, resolution, (since_s, until_s))
+
+    def rolled(self) -> tuple[int, Iterator[tuple[Resolution, Buckets]]]:
+        found = rolled.every(self._beside(), self.share)
+        until = next(found)
+        return cast(int, until), cast("Iterator[tuple[Resolution, Buckets]]", found)
 
     def _number_of(self) -> int | None:
         if self._number is None:

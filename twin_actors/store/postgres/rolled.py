@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from twin_actors.store.history import Resolution, Rolled
 from twin_actors.store.postgres.session import Connection, Session
 from twin_actors.store.rollups import Buckets
 
+PAGE = 50_000
 _COLUMNS = "at_s, count, minimum, maximum, total, last, last_at_s"
 
 
@@ -70,6 +75,46 @@ def read(
     at_s, count, minimum, maximum, total, last, _ = rows.T
     return Rolled(
         at_s=at_s, count=count.astype(np.int64), minimum=minimum, mean=total / count, maximum=maximum, last=last
+    )
+
+
+def every(session: Session, share: str) -> Generator[int | tuple[Resolution, Buckets], None, None]:
+    """First the offset up to which a log is rolled up, then all its buckets in parts; closes the session at its end."""
+    try:
+        with session.looking() as look:
+            log = look.rows("SELECT share_no, rolled_offset FROM logs WHERE share = %s", (share,))
+            yield log[0][1] if log else 0
+            labels = dict(look.rows("SELECT field_no, label FROM fields"))
+            if log:
+                query = f"SELECT entity, field_no, width_s, {_COLUMNS} FROM rollups WHERE share_no = %s "
+                # the order of the primary key: the server begins to answer at once
+                for page in look.pages(query + "ORDER BY entity, field_no, width_s, at_s", (log[0][0],), PAGE):
+                    columns = [np.array(column) for column in zip(*page, strict=True)]
+                    for resolution in Resolution:
+                        chosen = columns[2] == resolution.width_s
+                        if chosen.any():
+                            yield resolution, _buckets([column[chosen] for column in columns], labels)
+    finally:
+        session.close()
+
+
+def _buckets(columns: list[NDArray[Any]], labels: dict[int, str]) -> Buckets:
+    entities, numbers, _, at_s, count, minimum, maximum, total, last, last_at_s = columns
+    known = sorted({labels[number] for number in numbers.tolist()})
+    code = {label: place for place, label in enumerate(known)}
+    fields = np.array([code[labels[number]] for number in numbers.tolist()], np.int32)
+    order = np.lexsort((at_s, fields, entities))
+    return Buckets(
+        labels=tuple(known),
+        entities=entities[order].astype(np.int32),
+        fields=fields[order],
+        at_s=at_s[order].astype(np.int64),
+        count=count[order].astype(np.int64),
+        minimum=minimum[order],
+        maximum=maximum[order],
+        total=total[order],
+        last=last[order],
+        last_at_s=last_at_s[order],
     )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import psycopg
@@ -120,6 +121,27 @@ class Session:
                 self._let_go()
             raise
 
+    @contextmanager
+    def looking(self) -> Iterator[Look]:
+        """See one state of everything for as long as the block lasts, whatever others commit meanwhile.
+
+        The session is the caller's alone. Raises as ``run`` does, but repeats nothing.
+        """
+        try:
+            connection = self._connected()
+            try:
+                look = Look(connection, self._call_s)
+                look.rows("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+                # between two looks the caller does something slow of its own, such as writing a backup
+                look.rows("SET LOCAL idle_in_transaction_session_timeout = '10min'")
+                yield look
+            finally:
+                self._let_go()
+        except psycopg.Error as error:
+            raise translated(error, self._address) from error
+        except Refused as error:
+            raise StoreUnavailable(str(error)) from None
+
     def _undone(self, connection: Connection) -> bool:
         """Roll back; False when the connection does not even do that."""
         connection.overdue_at = time.monotonic() + LOCK_S
@@ -167,6 +189,27 @@ class Session:
                 self._let_go()
             finally:
                 self._turn.release()
+
+
+class Look:
+    """Reading in one transaction, each step with a deadline."""
+
+    def __init__(self, connection: Connection, call_s: float) -> None:
+        self._connection, self._call_s = connection, call_s
+
+    def rows(self, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        self._connection.overdue_at = time.monotonic() + self._call_s
+        cursor = self._connection.execute(query.encode(), values)
+        return cursor.fetchall() if cursor.description else []
+
+    def pages(self, query: str, values: tuple[Any, ...], size: int) -> Iterator[list[tuple[Any, ...]]]:
+        """The rows of a query, ``size`` at a time, through a cursor of the server."""
+        with self._connection.cursor("pages", binary=True) as cursor:
+            self._connection.overdue_at = time.monotonic() + self._call_s
+            cursor.execute(query.encode(), values)
+            while page := cursor.fetchmany(size):
+                yield page
+                self._connection.overdue_at = time.monotonic() + self._call_s
 
 
 class _Lost(Exception):

@@ -17,7 +17,7 @@ from twin_actors.store.groups import Group
 from twin_actors.store.rollups import Buckets
 from twin_actors.store.sqlite.file import sync_folder
 
-ROWS_PER_GROUP = 16_384
+ROWS_PER_GROUP = 8_192
 """Rows that are read together; each such group keeps the least and the greatest entity in the file's foot."""
 _ENTRY_SCHEMA = pa.schema(
     [
@@ -71,7 +71,7 @@ def read_entity(path: Path, entity: int, since_s: float, until_s: float, first: 
         chosen = [place for place in range(file.num_row_groups) if _overlaps(file, place, entity, since_s, until_s)]
         if not chosen:
             return []
-        table = file.read_row_groups(chosen)
+        table = file.read_row_groups(chosen, use_threads=False)  # a few milliseconds: handing over costs more
     received = table["received_at_s"].to_numpy()
     wanted = (table["entity"].to_numpy() == entity) & (received >= since_s) & (received < until_s)
     wanted &= table["offset"].to_numpy() >= first
@@ -112,7 +112,7 @@ def read_buckets(path: Path, entity: int | None = None) -> Buckets:
         if entity is not None:
             stats = [file.metadata.row_group(place).column(0).statistics for place in places]
             places = [place for place, each in enumerate(stats) if each.min <= entity <= each.max]  # type: ignore[assignment]
-        table = file.read_row_groups(list(places))
+        table = file.read_row_groups(list(places), use_threads=False)
     if entity is not None:
         table = table.take(np.flatnonzero(table["entity"].to_numpy() == entity))
     fields = table["field"].combine_chunks()

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from twin_actors.store.base import StoreDamaged, StoreUnavailable
 from twin_actors.store.groups import Group
 from twin_actors.store.history import Decode, Resolution, Retention, Tidied
 from twin_actors.store.rollups import Buckets, coarser, merge, roll
@@ -65,20 +66,30 @@ class Sealing:
         """See Store.tidy."""
         if not self._file.exists:
             return
-        with self._alone() as alone:
-            if not alone:
-                report.note = f"log {self._share}: another process is tidying it"
-                return
-            self._remove_orphans()
-            self._delete_groups()
-            for each in self._ranges(now_s - self._longest_s):
-                self._seal(each)
-                report.sealed_entries += each.stop - each.first
-                report.sealed_files += 1
-            if decode is not None:
-                report.rolled_entries += self._roll_up(decode)
-            self._forget(now_s, retention, report)
-            self._compact(now_s)
+        try:
+            with self._alone() as alone:
+                if alone:
+                    self._tidy(now_s, retention, decode, report)
+                else:
+                    report.note = f"log {self._share}: another process is tidying it"
+        except FileNotFoundError as error:
+            raise StoreDamaged(f"{self._folder}: a file is missing ({error}); restore it from a backup") from error
+        except OSError as error:
+            raise StoreUnavailable(
+                f"{self._folder} cannot be tidied ({error}); make room, or see whose it is"
+            ) from error
+
+    def _tidy(self, now_s: float, retention: Retention, decode: Decode | None, report: Tidied) -> None:
+        self._remove_orphans()
+        self._delete_groups()
+        for each in self._ranges(now_s - self._longest_s):
+            self._seal(each)
+            report.sealed_entries += each.stop - each.first
+            report.sealed_files += 1
+        if decode is not None:
+            report.rolled_entries += self._roll_up(decode)
+        self._forget(now_s, retention, report)
+        self._compact(now_s)
 
     # -- sealing -----------------------------------------------------------------------------------------------
 
