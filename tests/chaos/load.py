@@ -25,7 +25,7 @@ def scenario_text(
     twins: int,
     per_actor: int,
     policies: bool,
-    store: str,
+    store: str = "",
     cluster: str = "",
     broker: str = "",
     tick_s: float = 0.5,
@@ -60,7 +60,7 @@ def _values(seed: int, entity: str, number: int) -> dict[str, Any]:
         return {"flow_pph": round(900 + 600 * wave, 3)}
     if kind == SUBSTATION:
         return {"load_mw": round(17 + 5 * wave, 4), "voltage_pu": round(1 + 0.02 * wave, 5)}
-    queues = [round(20 + 15 * _wave(seed, f"{entity}/{place}", number, 80)) for place in range(MOVEMENTS)]
+    queues = [round(20 + 15 * _wave(seed, f"{entity}/{place}", number, 400)) for place in range(MOVEMENTS)]
     return {"queue_veh": queues, "demand_vph": [round(400 + 10.0 * queue, 1) for queue in queues]}
 
 

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
 import secrets
-import select
-import socket
 import statistics
-import struct
+import subprocess
 import sys
 import tempfile
 import time
@@ -27,6 +24,7 @@ from typing import Any, Final
 import psutil
 import ray
 
+from tests.chaos.flood import connected, publish
 from tests.chaos.reckoning import ledger_at_rest
 from tests.chaos.watching import NOT_NOW, Background
 from twin_actors.core.ledger import Ledger
@@ -40,17 +38,16 @@ TWINS: Final = 8
 """Each in an actor of its own: such a twin takes some hundred microseconds a reading, so ten times that can be sent."""
 BACKLOG: Final = 2_000
 """Readings that may wait for one twin: at some thousand a second all that wait are applied within seconds."""
-BURST: Final = 12_000
+BURST: Final = 20_000
 BURST_S: Final = 1.0
 CALM_FOR_S: Final = 6.0
 PROBE_EVERY_S: Final = 0.25
 PROBE_WITHIN_S: Final = 5.0
 WELL_WITHIN_S: Final = 10.0
-AT_REST_WITHIN_S: Final = 600.0
+WATCHED_FOR_S: Final = 120.0
+AT_REST_WITHIN_S: Final = 300.0
 RSS_EVERY_S: Final = 0.5
 PROBE: Final = "footfall/probe"
-WINDOW: Final = 20_000
-"""QoS 1 packets without PUBACK in the flood's one connection; below the 65,535 that MQTT has numbers for."""
 
 
 def scenario_text(name: str) -> str:
@@ -61,98 +58,27 @@ def scenario_text(name: str) -> str:
     )
 
 
-# -- sending, below any client library: the sender must not be what limits the flood -------------------------------
-
-
-def _remaining(length: int) -> bytes:
-    coded = bytearray()
-    while True:
-        length, low = divmod(length, 128)
-        coded.append(low | (0x80 if length else 0))
-        if not length:
-            return bytes(coded)
-
-
-def _publish(topic: bytes, payload: bytes, qos: int, mid: int) -> bytes:
-    body = struct.pack(">H", len(topic)) + topic + (struct.pack(">H", mid) if qos else b"") + payload
-    return bytes((0x30 | qos << 1,)) + _remaining(len(body)) + body
-
-
-def _connected(port: int) -> socket.socket:
-    """A socket with an MQTT 3.1.1 session on it (CONNECT sent, CONNACK read)."""
-    client_id = f"flood-{secrets.token_hex(4)}".encode()
-    body = b"\x00\x04MQTT\x04\x02\x00\x00" + struct.pack(">H", len(client_id)) + client_id
-    link = socket.create_connection(("127.0.0.1", port), timeout=10.0)
-    link.sendall(b"\x10" + _remaining(len(body)) + body)
-    answer = link.recv(4)
-    if answer[:1] != b"\x20" or answer[3:] != b"\x00":
-        raise ConnectionError(f"the broker refused the flood: {answer!r}")
-    return link
-
-
-def flood(port: int, root: str, qos: int, per_s: float, seconds: float, outcome: Any) -> None:
-    """Send readings at a rate (as far as socket and window allow) and put how many into ``outcome``."""
-    topics = [f"{root}/footfall/f-{n:03d}/telemetry".encode() for n in range(1, TWINS)]
-    link = _connected(port)
-    link.setblocking(False)
-    sent = acknowledged = 0
-    waiting = bytearray()
-    began = time.monotonic()
-    while (passed := time.monotonic() - began) < seconds:
-        ready, writable, _ = select.select([link], [link] if waiting else [], [], 0 if not waiting else 0.01)
-        if ready:
-            answers = link.recv(1 << 16)
-            if not answers:
-                raise ConnectionError("the broker has closed the flood's connection")
-            acknowledged += len(answers) // 4  # nothing but PUBACKs of four bytes comes here
-        if writable:
-            del waiting[: link.send(waiting[: 1 << 16])]
-        due = int(passed * per_s) - sent
-        if len(waiting) > 1 << 16 or due <= 0 or (qos and sent - acknowledged >= WINDOW):
-            if not waiting:
-                select.select([link], [], [], 0.002)
-            continue
-        now_ms = round(time.time() * 1000)
-        for number in range(sent, sent + min(due, 500)):
-            payload = b'{"ts":%d,"seq":%d,"values":{"flow_pph":%d}}' % (now_ms, number, 500 + number % 400)
-            waiting += _publish(topics[number % len(topics)], payload, qos, number % 65_535 + 1)
-        sent += min(due, 500)
-    link.setblocking(True)
-    link.settimeout(20.0)
-    link.sendall(waiting)
-    while qos and acknowledged < sent:
-        answers = link.recv(1 << 16)
-        acknowledged += len(answers) // 4
-    link.sendall(b"\xe0\x00")
-    link.close()
-    outcome.put((sent, time.monotonic() - began))
-
-
 class Sending:
     """A flood in a process of its own."""
 
     def __init__(self, port: int, root: str, qos: int, per_s: float, seconds: float) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._outcome = context.Queue()
-        self._process = context.Process(
-            target=flood, args=(port, root, qos, per_s, seconds, self._outcome), daemon=True
-        )
+        words = (str(port), root, str(qos), str(per_s), str(seconds), str(TWINS - 1))
         self._seconds = seconds
-        self._process.start()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.chaos.flood", *words], stdout=subprocess.PIPE, text=True
+        )
 
     @property
     def running(self) -> bool:
-        return self._process.is_alive() and self._outcome.empty()
+        return self._process.poll() is None
 
     def result(self) -> tuple[int, float]:
         """Wait for its end. Returns (readings sent, seconds taken)."""
-        try:
-            answer: tuple[int, float] = self._outcome.get(timeout=self._seconds + 120)
-        finally:
-            self._process.join(timeout=10)
-            if self._process.is_alive():
-                self._process.kill()
-        return answer
+        said, _ = self._process.communicate(timeout=self._seconds + 120)
+        if self._process.returncode:
+            raise RuntimeError(f"the flood ended with {self._process.returncode}")
+        sent, took_s = said.split()
+        return int(sent), float(took_s)
 
 
 # -- watching ------------------------------------------------------------------------------------------------------
@@ -197,7 +123,7 @@ class Probe:
         self._city, self._qos = city, qos
         actor = next(a.name for a in city.plan.actors if city.ids.index(PROBE) in a.entities)
         self._handle = ray.get_actor(actor, namespace=f"twin-actors-{city.name}")
-        self._link = _connected(city.plan.broker.port)
+        self._link = connected(city.plan.broker.port)
         self._topic = f"{city.scenario.root}/{PROBE}/telemetry".encode()
         self._last_ms = 0
         self._number = 0
@@ -208,7 +134,7 @@ class Probe:
         self._number += 1
         payload = b'{"ts":%d,"seq":%d,"values":{"flow_pph":600}}' % (self._last_ms, self._number)
         began = time.monotonic()
-        self._link.sendall(_publish(self._topic, payload, self._qos, self._number % 65_535 + 1))
+        self._link.sendall(publish(self._topic, payload, self._qos, self._number % 65_535 + 1))
         if self._qos:
             self._link.settimeout(PROBE_WITHIN_S)
             self._link.recv(4)
@@ -297,12 +223,12 @@ def _received(city: City) -> int:
     return ledger.received
 
 
-def leg(qos: int, seconds: float) -> dict[str, Any]:
+def leg(qos: int, seconds: float, calm_s: float = CALM_FOR_S) -> dict[str, Any]:
     """Flood a city of its own at one QoS; see the module's text."""
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder, _city(Path(folder)) as city:
         port, root = city.plan.broker.port, city.scenario.root
         probe = Probe(city, qos)
-        calm = [delay for delay in probe.for_a_while(CALM_FOR_S) if delay is not None]
+        calm = [delay for delay in probe.for_a_while(calm_s) if delay is not None]
         usual_s = statistics.quantiles(calm, n=20)[-1]
         capacity_per_s = sustainable(city, qos)
         memory = Memory(city)
@@ -327,7 +253,7 @@ def leg(qos: int, seconds: float) -> dict[str, Any]:
                 under_flood.append(probe.ask())
                 time.sleep(PROBE_EVERY_S)  # the rate of the probes
             sent, took_s = sending.result()
-            well_s = probe.until_well(max(2 * usual_s, 0.25), AT_REST_WITHIN_S)
+            well_s = probe.until_well(max(2 * usual_s, 0.25), WATCHED_FOR_S)
             ledger = ledger_at_rest(city, 0, within_s=AT_REST_WITHIN_S)
         probe.close()
         status = city.status()["router"]
@@ -351,8 +277,8 @@ def leg(qos: int, seconds: float) -> dict[str, Any]:
         }
 
 
-def run(seconds: float, qos_levels: list[int]) -> dict[str, Any]:
-    legs = [leg(qos, seconds) for qos in qos_levels]
+def run(seconds: float, qos_levels: list[int], calm_s: float) -> dict[str, Any]:
+    legs = [leg(qos, seconds, calm_s) for qos in qos_levels]
     return {
         "seconds": seconds,
         "legs": legs,
@@ -365,6 +291,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.overload", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--qos", default="0,1", help="levels, each a leg of its own (default 0,1)")
+    parser.add_argument("--calm", type=float, default=CALM_FOR_S, help="seconds of probing before the flood")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if find_mosquitto() is None:
@@ -374,7 +301,7 @@ def main() -> int:
     os.dup2(2, 1)  # whatever Ray prints must not stand between the figures
     with tempfile.TemporaryDirectory(prefix="chaos-home-") as home:
         os.environ["TWIN_ACTORS_HOME"] = home
-        report = run(options.seconds, [int(level) for level in options.qos.split(",")])
+        report = run(options.seconds, [int(level) for level in options.qos.split(",")], options.calm)
     for each in report["legs"]:
         print(
             f"QoS {each['qos']}: {each['offered_per_s']:,}/s offered, {each['times_sustained']} × the sustained "

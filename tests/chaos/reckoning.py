@@ -57,7 +57,7 @@ def reckon(city: City, said: Sequence[Said], *, from_log: bool, forgetful_broker
         kept = Kept(city.plan, store, SHARES)
         lost = kept.lost(said)
         gone = {(each.entity, each.number) for each in lost} if forgetful_broker else set()
-        there = [each for each in said if not kept.is_dead(each) and (each.entity, each.number) not in gone]
+        there = [each for each in said if kept.reached_its_twin(each) and (each.entity, each.number) not in gone]
         found = _unlike_truth(city, None if from_log else there, store)
     finally:
         store.close()
@@ -71,6 +71,7 @@ def reckon(city: City, said: Sequence[Said], *, from_log: bool, forgetful_broker
         "lost_shown": [f"{each.entity} {each.number} {each.ts_ms} {each.acknowledged_s}" for each in lost[:SHOWN]],
         "lost_first_acknowledged_s": min((each.acknowledged_s or 0.0 for each in lost), default=None),
         "dead_letters": len(kept.dead),
+        "quarantined": kept.withheld,
         "equal_to_truth": not found,
         "differences": len(found),
         "differences_shown": found[:SHOWN],

@@ -130,10 +130,15 @@ class Kept:
     def __init__(self, plan: CityPlan, store: Store, shares: Iterable[str]) -> None:
         entities = [entity.id for entity in plan.scenario.entities]
         self.logged: set[tuple[str, bytes]] = set()
+        self._withheld: set[tuple[str, bytes]] = set()
         for share in shares:
-            for _, entry in log_of(store.log(share)):
+            withheld = quarantined(store, share)
+            for offset, entry in log_of(store.log(share)):
                 if entry.channel == READING and entry.entity >= 0:
-                    self.logged.add((entities[entry.entity], bytes(entry.payload)))
+                    known = entities[entry.entity], bytes(entry.payload)
+                    self.logged.add(known)
+                    if offset in withheld:
+                        self._withheld.add(known)
         topics = Topics(plan.scenario.root)
         self.dead: set[tuple[str, bytes]] = set()
         for letter in store.dead_letters(1_000_000):
@@ -141,8 +146,14 @@ class Kept:
             if parsed is not None:
                 self.dead.add((parsed[0], letter.payload))
 
-    def is_dead(self, said: Said) -> bool:
-        return (said.entity, said.payload) in self.dead
+    @property
+    def withheld(self) -> int:
+        """Readings in quarantine: logged, dead-lettered, and never given to their twin."""
+        return len(self._withheld)
+
+    def reached_its_twin(self, said: Said) -> bool:
+        """Whether a twin has judged it, be it that it was refused there: that too leaves traces in the twin."""
+        return (said.entity, said.payload) not in self._withheld
 
     def lost(self, said: Iterable[Said]) -> list[Said]:
         """Readings that were acknowledged to the publisher and are neither in a log nor among the dead letters."""
