@@ -76,6 +76,26 @@ def test_the_recorded_day_is_played_to_its_end(tmp_path: Path) -> None:
     assert account["readings_applied"] == readings, account
 
 
+@pytest.mark.timeout(240)
+def test_water_lives(tmp_path: Path) -> None:
+    account = up("water.yaml", 15, tmp_path, 220)
+    assert account["twins"] == account["actors"] == 6
+    assert account["readings_applied"] > 100
+    assert account["decisions"] >= 1
+    assert account["commands_acknowledged"] >= 1
+    assert all(kind["silent"] == 0 for kind in account["kinds"].values())
+
+
+@pytest.mark.timeout(240)
+def test_health_lives(tmp_path: Path) -> None:
+    account = up("health.yaml", 15, tmp_path, 220)
+    assert account["twins"] == account["actors"] == 8
+    assert account["readings_applied"] > 100
+    assert account["decisions"] >= 2
+    assert account["commands_acknowledged"] >= 1
+    assert all(kind["silent"] == 0 for kind in account["kinds"].values())
+
+
 def test_the_recordings_are_what_their_generator_makes(tmp_path: Path) -> None:
     path = ROOT / "scenarios" / "recordings" / "generate.py"
     spec = importlib.util.spec_from_file_location("generate_recordings", path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -19,6 +20,8 @@ from twin_actors.core.monitoring import Latches, detect, monitor
 from twin_actors.core.rolling import Held, roll
 from twin_actors.core.windows import WindowTable
 
+MOST_FRAMES = 4
+"""Frames of a failing model that are kept: those nearest to the fault."""
 FATES = tuple(fate.name.lower() for fate in Fate)
 
 
@@ -169,29 +172,49 @@ class TwinTable:
         self.rejected_fields[twins] += cleaned.refused.sum(axis=0)
         news = cleaned.accepted.any(axis=0)
         if news.all():
-            self._guarded(self._estimate, twins, at_s, cleaned.values, cleaned.usable)
+            failed = self._guarded(self._estimate, twins, at_s, cleaned.values, cleaned.usable)
         elif news.any():
-            self._guarded(self._estimate, twins[news], at_s[news], cleaned.values[:, news], cleaned.usable[:, news])
+            failed = self._guarded(
+                self._estimate, twins[news], at_s[news], cleaned.values[:, news], cleaned.usable[:, news]
+            )
+            failed = [int(np.flatnonzero(news)[column]) for column in failed]
+        else:
+            failed = []
+        for column in failed:  # its twin is as it was before: the reading is not applied, and its sender must know
+            twin = int(twins[column])
+            self.fates[cleaned.fate[column], twin] -= 1
+            self.fates[Fate.REJECTED, twin] += 1
+            cleaned.fate[column] = Fate.REJECTED
+            rejections.append(Rejection(int(positions[column]), "model_failed", self.failures[self.ids[twin]]))
         for column in map(int, np.flatnonzero(cleaned.fate == Fate.REJECTED)):
+            if column in failed:
+                continue
             row = int(np.argmax(cleaned.refused[:, column]))
             rejections.append(self._rejection(int(positions[column]), row, values[row, column], before, column))
         return cleaned.fate
 
-    def _guarded(self, stage: Callable[..., None], twins: NDArray[np.intp], *columns: NDArray[Any]) -> None:
+    def _guarded(
+        self, stage: Callable[..., None], twins: NDArray[np.intp], *columns: NDArray[Any], first: int = 0
+    ) -> list[int]:
         """Run a stage that calls the model; where it raises, run it twin by twin and leave out only the culprits.
 
-        A twin whose model raises keeps its state; the failure is counted in ``model_errors`` and its words are kept in
-        ``failures``. Stages may be run again: time that has been moved is not moved twice.
+        A twin whose model raises keeps its state; the failure is counted in ``model_errors`` and its traceback is
+        kept in ``failures``. Stages may be run again: time that has been moved is not moved twice. Returns the
+        columns that failed.
         """
         try:
             stage(twins, *columns)
-        except Exception as error:
+        except Exception:
             if len(twins) > 1:
-                for part in (slice(n, n + 1) for n in range(len(twins))):
-                    self._guarded(stage, twins[part], *(column[..., part] for column in columns))
-                return
+                failed = []
+                for n in range(len(twins)):
+                    part = slice(n, n + 1)
+                    failed += self._guarded(stage, twins[part], *(column[..., part] for column in columns), first=n)
+                return failed
             self.model_errors[twins] += 1
-            self.failures[self.ids[int(twins[0])]] = f"{type(error).__name__}: {error}"
+            self.failures[self.ids[int(twins[0])]] = traceback.format_exc(limit=-MOST_FRAMES).strip()
+            return [first]
+        return []
 
     def _rejection(self, position: int, row: int, value: float, before: CleaningMemory, column: int) -> Rejection:
         if np.isnan(value):

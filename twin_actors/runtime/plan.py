@@ -19,6 +19,7 @@ from twin_actors.runtime.placement import ActorPlan
 from twin_actors.scenario.catalogue import Catalogue, load_catalogue
 from twin_actors.scenario.model import Entity, Scenario
 from twin_actors.scenario.model import FieldMap as ScenarioFieldMap
+from twin_actors.store import Store, open_store
 from twin_actors.wire.decode import FieldMap, ReadingDecoder
 
 SCENARIO_FILE = "scenario.json"
@@ -44,6 +45,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     clock: dict[str, Any]
     broker: Reach
+    store: str
     actors: tuple[tuple[str, tuple[int, ...]], ...]
 
 
@@ -55,6 +57,7 @@ class CityPlan:
         self.catalogue = catalogue
         self.clock = Clock(**plan.clock)
         self.broker = plan.broker
+        self.store_url = plan.store
         self.actors = tuple(ActorPlan(name, tuple(entities)) for name, entities in plan.actors)
 
     @classmethod
@@ -74,6 +77,15 @@ class CityPlan:
             with os.fdopen(descriptor, "wb") as file:
                 os.fchmod(file.fileno(), 0o600)  # also where the file was there before
                 file.write(data)
+
+    @property
+    def keeps(self) -> bool:
+        """What the city's store holds outlives ``down``."""
+        return self.scenario.store_url != "memory:"
+
+    def open_store(self) -> Store:
+        """The city's store, opened by this process. Raises StoreUnavailable, StoreDamaged."""
+        return open_store(self.store_url)
 
     def holder(self, name: str, *, epoch: int, incarnation: str) -> Holder:
         """The twins of one actor, fresh."""

@@ -117,13 +117,26 @@ class ClusterSection(Section):
     address: Text
 
 
+class RetentionSection(Section):
+    raw: PositiveDuration = 30 * 86_400.0
+    minute: PositiveDuration = 90 * 86_400.0
+    hour: PositiveDuration = 5 * 365 * 86_400.0
+
+    @model_validator(mode="after")
+    def _rising(self) -> Self:
+        if not self.raw <= self.minute <= self.hour:
+            raise wrong("retention must rise from raw over minute to hour: the coarser outlives the finer")
+        return self
+
+
 class StoreSection(Section):
-    url: Text = "memory:"
+    url: Text = "sqlite:"
+    retention: RetentionSection = RetentionSection()
 
 
 class ClockSection(Section):
     mode: Literal["wall", "scaled", "events"] = "wall"
-    speed: Positive = 1.0
+    speed: Annotated[Positive, Field(le=1_000_000)] = 1.0
     start: Instant | None = None
 
     @model_validator(mode="after")
@@ -411,7 +424,7 @@ class Document(Section):
     fleets: tuple[FleetEntry, ...] = ()
     limits: LimitsSection = LimitsSection()
     states: StatesSection | None = Field(default=None, description="twins whose state is published, retained")
-    tick_s: Positive = Field(default=1.0, description="wall seconds between decisions")
+    tick_s: Annotated[Positive, Field(le=86_400)] = Field(default=1.0, description="wall seconds between decisions")
     security: dict[str, Any] = Field(default_factory=dict, description="reserved")
     dashboard: dict[str, Any] = Field(default_factory=dict, description="reserved")
 

@@ -28,6 +28,7 @@ from twin_actors.scenario.settings import (
     placement_settings,
     policy_uses,
     resource_pools,
+    retention_settings,
     store_url,
 )
 from twin_actors.scenario.shape import checked_document
@@ -106,6 +107,7 @@ def _scenario(document: Document, catalogue: Catalogue, report: Report, files: S
         broker=broker_settings(document, report),
         cluster=document.cluster.address if document.cluster else None,
         store_url=store_url(document, report),
+        retention=retention_settings(document),
         clock=clock_settings(document),
         placement=placement_settings(document, catalogue, report),
         entities=entities,

@@ -227,6 +227,15 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RetentionSettings:
+    """How long history is kept, in seconds of city time: raw readings, and what was rolled up per minute and hour."""
+
+    raw_s: float = 30 * 86_400.0
+    minute_s: float = 90 * 86_400.0
+    hour_s: float = 5 * 365 * 86_400.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedStates:
     """Twins whose state is published on their ``state`` topics, retained, at most every ``every_s`` wall seconds."""
 
@@ -243,7 +252,8 @@ class Scenario:
     place: Place = Place()
     broker: BrokerSettings = BrokerSettings()
     cluster: str | None = None
-    store_url: str = "memory:"
+    store_url: str = "sqlite:"
+    retention: RetentionSettings = RetentionSettings()
     clock: ClockSettings = ClockSettings()
     placement: PlacementSettings = PlacementSettings()
     entities: tuple[Entity, ...] = ()
