@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 USABLE = ("good", "late")
-"""Qualities of readings that a forecast rests on. A late one came too late for the twin; in a history it is in place."""
+"""Qualities of readings that a forecast rests on. A late one was too late for the twin; here it is in place."""
 
 
 def predicted_from_history(
