@@ -1,8 +1,8 @@
 """The published vectors of traffic at their stated tolerance, from the shared data; errata are named.
 
 Errata. The Wikibooks solution prints a longest queue of 9.66 vehicles and a total delay of 406 veh·s: it rounds the
-arrival rate to 0.138 veh/s; exact are 9.722 and 408.33. The NPTEL worked example of HCM delay prints d2 = 16.81 s, which
-its own formula contradicts (82.7 s); its d1 = 22.95 s is right, so only the derived Roess case is a vector here.
+arrival rate to 0.138 veh/s; exact are 9.722 and 408.33. The NPTEL worked example of HCM delay prints d2 = 16.81 s, but
+its own formula gives 82.7 s; its d1 = 22.95 s is right, so only the derived Roess case is a vector here.
 """
 
 from __future__ import annotations

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -90,16 +89,3 @@ def test_a_living_city_answers_every_observation_over_mqtt(
             lambda: city.status()["aggregator"]["commands_acknowledged"] == 4 * 30, says="every command acknowledged"
         )
     assert simulation.delay().finished > 50
-
-
-def test_without_the_extra_the_command_line_says_what_to_install(tmp_path: Path) -> None:
-    code = (
-        "import sys; sys.modules['libsumo'] = None\n"
-        "from domains.traffic.sumo.__main__ import main\n"
-        f"sys.exit(main(['run', {str(tmp_path / 'x.sumocfg')!r}, '--broker', 'mqtt://127.0.0.1:1', '--root', 'x']))"
-    )
-    (tmp_path / "x.sumocfg").write_text(CONFIG.replace("net.net.xml", "crossing.net.xml"))
-    (tmp_path / "crossing.net.xml").write_bytes(Path(__file__).with_name("crossing.net.xml").read_bytes())
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 3
-    assert "pip install 'twin-actors[sumo]'" in done.stderr

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,8 @@ from domains.traffic.sumo.scenario import scenario_text
 from twin_actors.scenario import load_scenario
 
 FILE = Path(__file__).with_name("crossing.net.xml")
+CONFIG = """<configuration><input><net-file value="{net}"/><route-files value="trips.xml"/></input>
+<time><begin value="0"/><end value="300"/></time></configuration>"""
 
 
 @pytest.fixture(scope="module")
@@ -100,3 +104,15 @@ def test_what_is_no_network_is_refused_with_words(content: str, says: str, tmp_p
 
 def test_ids_hold_no_characters_of_topics_and_patterns() -> None:
     assert entity_id("cluster_1 2#3/4+") == "signal/cluster_1-2-3-4-"
+
+
+def test_without_the_extra_the_command_line_says_what_to_install(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules['libsumo'] = None\n"
+        "from domains.traffic.sumo.__main__ import main\n"
+        f"sys.exit(main(['run', {str(tmp_path / 'x.sumocfg')!r}, '--broker', 'mqtt://127.0.0.1:1', '--root', 'x']))"
+    )
+    (tmp_path / "x.sumocfg").write_text(CONFIG.format(net=FILE))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 3
+    assert "pip install 'twin-actors[sumo]'" in done.stderr
