@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from domains.traffic.sumo.connector import Connector
-from domains.traffic.sumo.loop import TwinLoop
+from domains.traffic.sumo.loop import EPOCH_S, TwinLoop
 from domains.traffic.sumo.network import read_network
 from domains.traffic.sumo.scenario import scenario_text
 from domains.traffic.sumo.simulation import Simulation
@@ -75,12 +75,10 @@ def test_a_living_city_answers_every_observation_over_mqtt(
     monkeypatch.setenv("TWIN_ACTORS_HOME", str(tmp_path / "home"))
     file = tmp_path / "grid.yaml"
     file.write_text(scenario_text(read_network(config.with_name("net.net.xml")), "sumo-grid"))
-    with (
-        living(load_scenario([file])) as city,
-        Simulation(config, seed=1, tripinfo=tmp_path / "t.xml") as simulation,
-    ):
-        connector = Connector(simulation, address_of(city.plan.broker), city.scenario.root, deadline_s=20.0)
-        counters = connector.run_in_lock_step()
+    with living(load_scenario([file])) as city:
+        address, root = address_of(city.plan.broker), city.scenario.root
+        with Simulation(config, seed=1, tripinfo=tmp_path / "t.xml") as simulation:
+            counters = Connector(simulation, address, root, deadline_s=20.0).run_in_lock_step()
         assert (counters.readings, counters.decisions) == (4 * 30, 4 * 30)
         assert counters.held == counters.stale == counters.rejected == counters.refused == 0
         assert counters.obeyed == 4 * 30
@@ -88,4 +86,10 @@ def test_a_living_city_answers_every_observation_over_mqtt(
         eventually(
             lambda: city.status()["aggregator"]["commands_acknowledged"] == 4 * 30, says="every command acknowledged"
         )
-    assert simulation.delay().finished > 50
+        assert simulation.delay().finished > 50
+
+        with Simulation(config, seed=2, tripinfo=tmp_path / "free.xml") as simulation:
+            free = Connector(simulation, address, root, start_s=EPOCH_S + 86_400, boot="free").run_free(speed=40.0)
+        assert free.readings == 4 * 30
+        assert free.obeyed > 0
+        assert free.obeyed + free.stale == free.commands
