@@ -45,8 +45,8 @@ class Controller:
         self._recreated = 0
         self._hellos: dict[str, Hello] = {}
         self._plan_names = {actor.name for actor in self._plan.actors}
-        self._auditor = Auditor(self._plan, namespace)
         self._historian = Historian(self._plan, self._store)
+        self._auditor = Auditor(self._plan, namespace, lambda: self._historian.trouble)
         self._stopping = threading.Event()
         self._phase = "creating"
         self._thread = threading.Thread(target=self._run, name="controller", daemon=True)
