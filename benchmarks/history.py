@@ -85,18 +85,30 @@ def decode(entries: Sequence[tuple[int, Entry]]) -> Iterable[Values]:
             yield Values(int(entities[start]), field, at_s[start:stop], values[start:stop])
 
 
-def write_and_time(city: City, readings: int, write: Callable[[int, list[Entry]], object]) -> dict[str, float]:
-    """Seconds spent writing, not making, the readings."""
-    took: list[float] = []
-    for first, group in city.groups(readings):
-        began = time.perf_counter()
-        write(first, group)
-        took.append(time.perf_counter() - began)
-    return {
-        "per_reading_us": round(sum(took) / readings * 1e6, 2),
-        "per_group_p50_ms": round(statistics.median(took) * 1e3, 2),
-        "per_group_p99_ms": round(statistics.quantiles(took, n=100)[98] * 1e3, 2),
-    }
+class Writing:
+    """The cost of each group that one of them wrote; they write in turn, so that all meet the same machine."""
+
+    def __init__(self, write: Callable[[int, list[Entry]], object], readings: int) -> None:
+        self._write, self.readings = write, readings
+        self._took: list[float] = []
+        self._cpu_s = 0.0
+
+    def __call__(self, first: int, group: list[Entry]) -> None:
+        if first >= self.readings:
+            return
+        cpu_s, began = time.thread_time(), time.perf_counter()
+        self._write(first, group)
+        self._took.append(time.perf_counter() - began)
+        self._cpu_s += time.thread_time() - cpu_s
+
+    @property
+    def figures(self) -> dict[str, float]:
+        return {
+            "per_reading_us": round(sum(self._took) / self.readings * 1e6, 2),
+            "cpu_per_reading_us": round(self._cpu_s / self.readings * 1e6, 2),
+            "per_group_p50_ms": round(statistics.median(self._took) * 1e3, 2),
+            "per_group_p99_ms": round(statistics.quantiles(self._took, n=100)[98] * 1e3, 2),
+        }
 
 
 def read_and_time(
@@ -126,12 +138,11 @@ def size_of(folder: Path, pattern: str = "*") -> int:
 # -- the engine and its peers --------------------------------------------------------------------------------------
 
 
-def measure_engine(city: City, folder: Path) -> dict[str, Any]:
+def measure_history(city: City, folder: Path) -> dict[str, Any]:
+    """The engine after its log has been filled: before sealing, sealed, rolled up."""
     store = SqliteStore(folder)
     log = store.log("router")
-    figures: dict[str, Any] = {
-        "append": write_and_time(city, city.readings, lambda at, group: log.append(1, group, at))
-    }
+    figures: dict[str, Any] = {}
 
     def read(entity: int, since_s: float) -> list[int]:
         return [offset for offset, _ in SqliteStore(folder).log("router").read_of(entity, since_s=since_s)]
@@ -169,41 +180,40 @@ def timed(work: Callable[[], Any]) -> tuple[Any, float]:
     return result, time.perf_counter() - began
 
 
-def measure_rows(city: City, folder: Path, *, indexed: bool) -> dict[str, Any]:
+class Rows:
     """A row a reading, as most programs do it."""
-    readings = city.readings // 10 if indexed else city.readings
-    folder.mkdir()
-    connection = sqlite3.connect(folder / "rows.sqlite", isolation_level=None)
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute(
-        "CREATE TABLE log "
-        "(at INTEGER PRIMARY KEY, entity INT, channel INT, source INT, received_at_s REAL, payload BLOB)"
-    )
-    if indexed:
-        connection.execute("CREATE INDEX log_of ON log (entity, received_at_s)")
 
-    def write(first: int, group: list[Entry]) -> None:
-        connection.execute("BEGIN IMMEDIATE")
-        connection.executemany(
+    def __init__(self, folder: Path, *, indexed: bool) -> None:
+        folder.mkdir()
+        self._folder = folder
+        self._connection = sqlite3.connect(folder / "rows.sqlite", isolation_level=None)
+        for statement in (
+            "PRAGMA journal_mode = WAL",
+            "PRAGMA synchronous = FULL",
+            "CREATE TABLE log "
+            "(at INTEGER PRIMARY KEY, entity INT, channel INT, source INT, received_at_s REAL, payload BLOB)",
+            *(["CREATE INDEX log_of ON log (entity, received_at_s)"] if indexed else []),
+        ):
+            self._connection.execute(statement)
+
+    def write(self, first: int, group: list[Entry]) -> None:
+        self._connection.execute("BEGIN IMMEDIATE")
+        self._connection.executemany(
             "INSERT INTO log VALUES (?, ?, ?, ?, ?, ?)", ((at, *each) for at, each in enumerate(group, start=first))
         )
-        connection.execute("COMMIT")
+        self._connection.execute("COMMIT")
 
-    def read(entity: int, since_s: float) -> list[int]:
-        rows = connection.execute(
+    def read(self, entity: int, since_s: float) -> list[int]:
+        rows = self._connection.execute(
             "SELECT at, payload FROM log WHERE entity = ? AND received_at_s >= ? ORDER BY at", (entity, since_s)
         )
         return [at for at, _ in rows]
 
-    figures = {
-        "readings": readings,
-        "append": write_and_time(city, readings, write),
-        "bytes_per_reading": round(size_of(folder) / readings, 1),
-        "last_hour": read_and_time(city, readings, read, ASKED if indexed else ASKED[:3]),
-    }
-    connection.close()
-    return figures
+    def measure(self, city: City, readings: int, asked: Sequence[int]) -> dict[str, Any]:
+        return {
+            "bytes_per_reading": round(size_of(self._folder) / readings, 1),
+            "last_hour": read_and_time(city, readings, self.read, asked),
+        }
 
 
 # -- groups of several sizes ---------------------------------------------------------------------------------------
@@ -266,17 +276,32 @@ def main() -> None:
         groups = SqliteStore(folder / "groups")
         figures["groups"] = {"embedded": measure_groups(city, groups), "postgresql": measure_postgres_groups(city)}
         groups.close()
-        figures["engine"] = measure_engine(city, folder / "engine")
-        shutil.rmtree(folder / "engine")
-        figures["rows"] = measure_rows(city, folder / "rows", indexed=False)
-        shutil.rmtree(folder / "rows")
-        figures["indexed"] = measure_rows(city, folder / "indexed", indexed=True)
-        engine, rows, indexed = figures["engine"], figures["rows"], figures["indexed"]
-        appended_us = engine["append"]["per_reading_us"]
-        hour_ms = engine["sealed_last_hour"]["p50_ms"]
-        figures["rows_append_to_engine"] = round(rows["append"]["per_reading_us"] / appended_us, 2)
-        figures["indexed_append_to_engine"] = round(indexed["append"]["per_reading_us"] / appended_us, 2)
-        figures["rows_last_hour_to_engine"] = round(rows["last_hour"]["p50_ms"] / hour_ms, 1)
+        store = SqliteStore(folder / "engine")
+        log = store.log("router")
+        peers = {"rows": Rows(folder / "rows", indexed=False), "indexed": Rows(folder / "indexed", indexed=True)}
+        writers = {
+            "engine": Writing(lambda at, group: log.append(1, group, at), city.readings),
+            "rows": Writing(peers["rows"].write, city.readings),
+            "indexed": Writing(peers["indexed"].write, city.readings // 10),
+        }
+        for first, group in city.groups(city.readings):
+            for writer in writers.values():
+                writer(first, group)
+        store.close()
+        figures["append"] = {name: writer.figures for name, writer in writers.items()}
+        figures["engine"] = measure_history(city, folder / "engine")
+        figures["rows"] = peers["rows"].measure(city, city.readings, ASKED[:3])
+        figures["indexed"] = {"readings": city.readings // 10} | peers["indexed"].measure(
+            city, city.readings // 10, ASKED
+        )
+        appended = figures["append"]
+        for peer in ("rows", "indexed"):
+            figures[f"{peer}_append_to_engine"] = round(
+                appended[peer]["per_reading_us"] / appended["engine"]["per_reading_us"], 2
+            )
+        figures["rows_last_hour_to_engine"] = round(
+            figures["rows"]["last_hour"]["p50_ms"] / figures["engine"]["sealed_last_hour"]["p50_ms"], 1
+        )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if arguments.json:

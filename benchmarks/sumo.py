@@ -127,7 +127,7 @@ def living(name: str, config: Path) -> Iterator[Callable[[int], dict[str, Any]]]
                     "wall_s": time.perf_counter() - began,
                     "decisions": connector["decisions"],
                     "held": connector["held"],
-                    "answer_ms": 1000.0 * connector["waited_s"] * len(city.ids()) / max(connector["decisions"], 1),
+                    "answer_ms": 1000.0 * connector["waited_s"] * len(city.ids) / max(connector["decisions"], 1),
                 }
 
             yield run

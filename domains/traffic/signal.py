@@ -217,7 +217,7 @@ SIGNAL = Kind(
     indicators=indicators,
     shows=SHOWS,
     alerts=ALERTS,
-    max_step_s=30.0,
+    max_step_s=60.0,
     devices=Devices(drivers=devices.SignalDrivers, drive=drive),
     headline=("waiting_veh", "coming_vph", "stage"),
 )

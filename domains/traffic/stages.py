@@ -85,7 +85,7 @@ def fixed_time(at_s: float, serves: Column, green_s: float) -> Stages:
 
 def sotl(
     kappa: Column,
-    near_veh: Column,
+    moving_veh: Column,
     serves: Column,
     stage: Column,
     stage_s: Column,
@@ -96,14 +96,15 @@ def sotl(
 ) -> Stages:
     """Self-organising: change to the stage whose κ passed the threshold, after the minimum green.
 
-    A platoon of 1 to ``platoon_veh`` vehicles near the line is not cut in two. Source: Gershenson (2005) and
+    A platoon of 1 to ``platoon_veh`` vehicles that move near the line (``moving_veh``, per lane) is not cut in two; who
+    stands there in spite of green, waiting for a gap, holds nobody up. Source: Gershenson (2005) and
     Cools, Gershenson and D'Hooghe (2013), "SOTL-platoon".
     """
     exists = stage_mask(serves)
     now = np.maximum(np.rint(stage).astype(np.intp), 0)
     labels = np.arange(serves.shape[0]).reshape(-1, *[1] * np.ndim(stage))
     asking = np.where(exists & (labels != now), kappa, -np.inf)
-    crossing = (near_veh * (shown_serves(serves, now.astype(np.float64)) > 0)).sum(axis=0)
+    crossing = (moving_veh * (shown_serves(serves, now.astype(np.float64)) > 0)).sum(axis=0)
     platoon = (crossing > 0) & (crossing <= platoon_veh)
     change = (asking.max(axis=0) >= threshold_veh_s) & (stage_s >= min_green_s) & ~platoon
     chosen: Stages = np.where(change | (np.rint(stage) < 0), np.where(change, asking.argmax(axis=0), now), now)

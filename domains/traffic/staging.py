@@ -57,7 +57,7 @@ def choose(seen: KindView, rows: NDArray[np.intp], at_s: float, parameters: Para
     if rule == "sotl":
         return stages.sotl(
             state.red_veh_s,
-            state.near_veh,
+            np.maximum(state.near_veh - state.queue_veh, 0.0),
             attributes.serves,
             state.stage,
             state.stage_s,
@@ -117,7 +117,7 @@ SIGNAL_STAGES = Policy(
         "answer_all": False,
         "fresh_s": 5.0,
         "expires_s": 30.0,
-        "threshold_veh_s": 120.0,
+        "threshold_veh_s": 60.0,
         "platoon_veh": 3.0,
         "green_s": 30.0,
     },

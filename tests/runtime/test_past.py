@@ -1,6 +1,7 @@
 """A living city's past: history raw and rolled up, a past moment, dead letters mended, backups, volumes."""
 
 import json
+import math
 import time
 
 import pytest
@@ -79,6 +80,28 @@ def test_history_is_rolled_up_per_minute_and_hour(city):
     assert city.history("venue/hall", "in_persons", since=start_s - 7200, resolution="hour")["count"].sum() == 30
     raw = city.history("venue/hall", "in_persons", since=start_s - 1)
     assert raw["value"].tolist() == list(range(30))
+
+
+def test_the_city_forecasts_and_calibrates_from_its_own_history(city):
+    before = city.ledger().received
+    with devices_of(city) as devices:
+        now_s = city.now_s()
+        for minute in range(300):
+            value = 800 + 300 * math.sin(minute / 30) + minute % 7
+            devices.say("footfall/b", {"flow_pph": value}, at_s=now_s - 60 * (320 - minute))
+        devices.flush()
+    settled(city, before + 300)
+    found = city.forecast("footfall/b", "flow_pph", ["10min", "30min"], last="6h")
+    assert found.values.shape == (2, 1)
+    assert (found.quantiles[0] <= found.values).all()
+    assert (found.values <= found.quantiles[-1]).all()
+    assert (found.mae <= found.last_mae * 1.01).all()
+    assert "off by" in repr(found)
+    evidence = city.calibrate("footfall", last="6h")
+    assert set(evidence.index) == {"footfall/a", "footfall/b"}
+    assert city._store.records("calibrations", 10)
+    with pytest.raises(KeyError, match="no twins of kind"):
+        city.calibrate("volcano")
 
 
 def test_a_past_moment_shows_the_twin_as_it_was(city):

@@ -62,6 +62,24 @@ def test_harbour_lives(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(240)
+def test_grid_lives(tmp_path: Path) -> None:
+    account = up("grid.yaml", 18, tmp_path, 220)
+    assert account["twins"] == 24
+    assert account["readings_applied"] > 500
+    assert account["commands_acknowledged"] >= 5
+    assert account["decisions"] > 50, "streets bring traffic, and stages change"
+    assert all(kind["silent"] == 0 for kind in account["kinds"].values())
+
+
+def test_the_overlays_fit_what_they_lie_on() -> None:
+    overlay = ROOT / "scenarios" / "overlays" / "grid-webster.yaml"
+    scenario = load_scenario([ROOT / "scenarios" / "grid.yaml", overlay])
+    assert {policy.name for policy in scenario.policies} == {
+        "street_flows", "road_neighbours", "webster", "signal_stages",
+    }  # fmt: skip
+
+
+@pytest.mark.timeout(240)
 def test_metropolis_lives(tmp_path: Path) -> None:
     account = up("metropolis.yaml", 8, tmp_path, 220)
     assert account["twins"] == 10_000

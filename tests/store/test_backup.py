@@ -99,21 +99,21 @@ def test_a_backup_comes_back_in_every_engine(place: Place, durable_place: Place,
     restored.close()
 
 
-def test_history_comes_back_and_is_not_rolled_up_twice(tmp_path: Path) -> None:
+def test_history_comes_back_and_is_not_rolled_up_twice(durable_place: Place, tmp_path: Path) -> None:
     """Raw readings that retention has deleted live on in their buckets; those still there are in them once."""
     pytest.importorskip("pyarrow", reason="history needs the extra 'history'")
-    for_ever = Retention(raw_s=1e12, minute_s=1e12, hour_s=1e12)
-    store = open_store(f"sqlite:{tmp_path / 'store'}")
+    for_ever = Retention(raw_s=1e9, minute_s=1e9, hour_s=1e9)
+    store = open_store(f"sqlite:{tmp_path / 'source'}")
     fill(store)
     store.log("router").trim(80)
     store.tidy(1e7, for_ever, decode)
     before = {each: store.log("router").rollup(1, "v", resolution=each) for each in Resolution}
-    store.tidy(40_000.0, Retention(raw_s=20_000.0, minute_s=1e12, hour_s=1e12), decode)
+    store.tidy(40_000.0, Retention(raw_s=20_000.0, minute_s=1e9, hour_s=1e9), decode)
     assert store.log("router").kept_from > 0
     backup(store, tmp_path / "backup")
     assert verify(tmp_path / "backup", follows=follows).findings == []
-    restore(tmp_path / "backup", f"sqlite:{tmp_path / 'other'}")
-    other = open_store(f"sqlite:{tmp_path / 'other'}")
+    restore(tmp_path / "backup", durable_place.url)
+    other = durable_place.open()
     assert_same(store, other)
     other.log("router").trim(100)
     other.tidy(1e7, for_ever, decode)
@@ -324,3 +324,29 @@ def test_a_backup_that_retention_overtakes_begins_again(tmp_path: Path) -> None:
     assert tidied[1] > 0
     assert manifest.logs["router"].first == tidied[1]
     assert verify(tmp_path / "backup", decode=decode).findings == []
+
+
+def test_a_backup_of_history_that_is_just_being_merged_reads_it_anew(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow", reason="history needs the extra 'history'")
+    for_ever = Retention(raw_s=1e12, minute_s=1e12, hour_s=1e12)
+    store = open_store(f"sqlite:{tmp_path / 'store'}")
+    fill(store)
+    log = store.log("router")
+    log.trim(100)
+    store.tidy(70_000.0, for_ever, decode)
+    expected = log.rollup(1, "v", resolution=Resolution.HOUR)
+    rolled, calls = log.rolled, []
+
+    def merged_meanwhile() -> tuple[int, object]:
+        found = rolled()
+        calls.append(store.tidy(1e7, for_ever, decode) if not calls else None)  # every file of it goes away
+        return found
+
+    log.rolled = merged_meanwhile  # type: ignore[method-assign, assignment]
+    backup(store, tmp_path / "backup")
+    assert len(calls) == 2
+    restore(tmp_path / "backup", f"sqlite:{tmp_path / 'other'}")
+    restored = open_store(f"sqlite:{tmp_path / 'other'}").log("router").rollup(1, "v", resolution=Resolution.HOUR)
+    np.testing.assert_array_equal(restored.count, expected.count)
+    calls.clear()
+    assert verify(store).findings == []

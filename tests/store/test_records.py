@@ -149,12 +149,13 @@ def test_the_last_records_come_oldest_first(any_store: Store) -> None:
 def test_a_row_with_an_id_replaces_the_earlier_one(any_store: Store) -> None:
     any_store.record("commands", [{"id": "a", "state": "sent"}, {"id": "b", "state": "sent"}])
     any_store.record("commands", [{"id": "a", "state": "done"}, {"id": 7}])
-    any_store.record("other", [{"id": "a"}])
+    any_store.record("other", [{"id": "a", "n": 1}, {"id": "a"}])
     assert any_store.records("commands", 9) == [
         {"id": "a", "state": "done"},
         {"id": "b", "state": "sent"},
         {"id": 7},
     ]
+    assert any_store.records("other", 9) == [{"id": "a"}]
 
 
 def test_records_of_an_older_incarnation_are_refused(any_store: Store) -> None:

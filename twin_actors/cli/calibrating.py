@@ -50,6 +50,7 @@ def calibrate(
     scenario = _scenario(paths, history, mapping)
     recordings = _recordings(voice, scenario, history if mapping is None else None, source)
     names = tuple(name.strip() for name in fit.split(",") if name.strip())
+    _check_fit(names, [recording.kind for recording in recordings])
     results = [
         _calibrated(voice, scenario, recordings, kind, names, noises, validation)
         for kind in dict.fromkeys(recording.kind for recording in recordings)
@@ -129,6 +130,18 @@ def _of_file(replay: Replay, history: Path) -> Replay:
     return msgspec.structs.replace(replay, file=str(history), start_s=None, end_s=None)
 
 
+def _check_fit(names: Sequence[str], kinds: Sequence[str]) -> None:
+    """Each name must be an attribute of at least one of the kinds. Raises Failed."""
+    from twin_actors.scenario import load_catalogue
+
+    layouts = {kind: load_catalogue().kinds[kind].attributes.layout for kind in kinds}
+    known = {name for layout in layouts.values() for name in (*layout.fields, *layout.labels)}
+    for name in names:
+        if name not in known:
+            there = "; ".join(f"{kind}: {', '.join(layout.fields) or 'none'}" for kind, layout in layouts.items())
+            raise Failed(f"--fit: there is no attribute {name!r} ({there})")
+
+
 def _calibrated(
     voice: Voice,
     scenario: Scenario,
@@ -143,6 +156,8 @@ def _calibrated(
     from twin_actors.scenario import load_catalogue
 
     kind = load_catalogue().kinds[name]
+    layout = kind.attributes.layout
+    fit = tuple(each for each in fit if each in layout.fields or each in layout.labels)
     said = {entity for recording in recordings if recording.kind == name for entity in recording.entity}
     entities = [entity for entity in scenario.entities if entity.kind == name and entity.id in said]
     batch = history_of(recordings, kind, [entity.id for entity in entities])

@@ -20,6 +20,8 @@ from twin_actors.core.monitoring import Latches, detect, monitor
 from twin_actors.core.rolling import Held, roll
 from twin_actors.core.windows import WindowTable
 
+SERVICES = ("fidelity", "detection", "windows")
+"""Parts of a snapshot beside the twins' state that another version of the program may lack."""
 MOST_FRAMES = 4
 """Frames of a failing model that are kept: those nearest to the fault."""
 FATES = tuple(fate.name.lower() for fate in Fate)
@@ -425,11 +427,16 @@ class TwinTable:
         return {name: array.copy() for name, array in arrays.items()}
 
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Take over a snapshot. Raises ValueError when it was made of another model or number of twins."""
+        """Take over a snapshot. Raises ValueError when it was made of another model or number of twins.
+
+        Attributes stay as they are: the scenario says what they are now. Services that one of the two versions does
+        not have (see ``SERVICES``) begin anew, so that a version that learns more takes up the twins of an older one.
+        """
         current = self.snapshot()
-        if current.keys() != arrays.keys():
-            differing = ", ".join(sorted(current.keys() ^ arrays.keys()))
-            raise ValueError(f"snapshot of another model of kind {self.kind.name}: {differing}")
+        differing = [name for name in current.keys() ^ arrays.keys() if name.partition(".")[0] not in SERVICES]
+        if differing:
+            raise ValueError(f"snapshot of another model of kind {self.kind.name}: {', '.join(sorted(differing))}")
+        arrays = {name: array for name, array in arrays.items() if name in current}
         for name, array in arrays.items():
             if current[name].shape != array.shape:
                 raise ValueError(
@@ -437,6 +444,8 @@ class TwinTable:
                 )
         for name, array in arrays.items():
             owner, _, attribute = name.partition(".")
+            if name == "attributes":
+                continue
             copy = np.array(array, dtype=current[name].dtype)
             if owner == "covariance":
                 self.covariances[int(attribute)] = copy

@@ -19,6 +19,7 @@ from twin_actors.runtime import minutes
 from twin_actors.runtime.cityview import CityView
 from twin_actors.runtime.council import KEPT, Council, Effects
 from twin_actors.runtime.desk import Outgoing
+from twin_actors.runtime.patience import patiently
 from twin_actors.runtime.plan import CityPlan
 from twin_actors.runtime.router import Exchange
 from twin_actors.runtime.twin_actor import Look
@@ -44,12 +45,12 @@ class Aggregator:
             for use in plan.scenario.policies
         ]
         self._council = Council(plan.scenario, plan.catalogue, policies)
-        self._store = plan.open_store()
-        self._epoch = self._store.next_epoch(NAME)
+        self._store = patiently(plan.open_store)
+        self._epoch = patiently(lambda: self._store.next_epoch(NAME))
         self._answered = 0  # number of the last answer of a device that is in the book
         self._in_hand = Effects()  # decided and recorded, not yet with the router
         self._saved = b""
-        self._recover()
+        patiently(self._recover)
         self._actors = [actor.name for actor in plan.actors]
         self._epochs: dict[str, int] = {}  # the highest seen of every twin actor
         self._handles: dict[str, Any] = {}

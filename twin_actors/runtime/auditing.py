@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -29,7 +29,8 @@ KEPT = 500
 class Auditor:
     """Alarms are alerts of places (``router``, ``store``, ``broker``, an actor, an entity), raised and cleared."""
 
-    def __init__(self, plan: CityPlan, namespace: str) -> None:
+    def __init__(self, plan: CityPlan, namespace: str, history_trouble: Callable[[], str]) -> None:
+        self._history_trouble = history_trouble
         self._plan, self._namespace = plan, namespace
         self._metrics = LedgerMetrics(plan.scenario.city)
         self._seen: dict[tuple[str, str], int] = {}  # how many looks in a row have found it
@@ -63,6 +64,8 @@ class Auditor:
             self._tell(events)
 
     def _findings(self) -> Iterator[tuple[tuple[str, str], str]]:
+        if trouble := self._history_trouble():
+            yield ("store", "history_not_tidied"), f"history stays in the log and grows: {trouble}"
         try:
             router = ray.get_actor("router", namespace=self._namespace)
             status: Mapping[str, Any] = ray.get(router.status.remote(), timeout=DEADLINE_S)

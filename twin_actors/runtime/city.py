@@ -24,6 +24,7 @@ from twin_actors.store import DeadLetter, LetterState, Store, erase_store
 if TYPE_CHECKING:
     import pandas as pd
 
+    from twin_actors.core.forecasts import Predicted
     from twin_actors.scenario.model import Scenario
 
 __all__ = ["City", "CityNotFound", "LaunchRefused"]
@@ -281,6 +282,49 @@ class City:
         at_s = history.moment_s(moment)
         history.check_moment(self._plan, at_s, self.now_s())
         return history.PastCity(self._plan, self._store, at_s)
+
+    # -- what comes, and how true the twins are ----------------------------------------------------------------
+
+    def forecast(
+        self, entity: str, field: str, horizon: float | str | Sequence[float | str] = "1h", *, last: str = "60d"
+    ) -> Predicted:
+        """What a field will be, with quantiles: ``city.forecast("road/a1", "speed_kmh", "30min")``.
+
+        It rests on the history of ``last``. The method is chosen by a rolling backtest, whose error stands beside the forecast. ``horizon`` may be several.
+        Raises KeyError with the nearest name and ValueError for a history that is too short.
+        """
+        from twin_actors.runtime.predicting import predicted_from_history
+
+        frame = self.history(entity, field, last=last)
+        kind = self._plan.catalogue.kinds[self._kind_of[entity]]
+        several = [horizon] if isinstance(horizon, str | int | float) else list(horizon)
+        horizons_s = [history.length_s(each) for each in several]
+        return predicted_from_history(kind, field, frame, now_s=self.now_s(), horizons_s=horizons_s)
+
+    def calibrate(
+        self, kind: str, *, fit: Sequence[str] = (), last: float | str = "30d", noises: bool = True
+    ) -> pd.DataFrame:
+        """Fit attributes and noises of a kind's twins to the city's own history, judged on its last third.
+
+        Parameters that are no better on that time are not taken. What is better is kept as a version in the store, with
+        the evidence that is returned; ``twin-actors calibrate`` writes it as a layer for the scenario. Raises KeyError
+        for an unknown kind and ValueError for too little history.
+        """
+        import pandas as pd
+
+        from twin_actors.runtime import training
+
+        entities = [entity for entity in self.scenario.entities if entity.kind == kind]
+        if not entities:
+            raise KeyError(f"{self.name} has no twins of kind {kind!r}; its kinds: {', '.join(self.kinds())}")
+        now_s = self.now_s()
+        batch = training.history_of_store(
+            self._plan, self._store, [self._number[entity.id] for entity in entities], now_s - history.length_s(last)
+        )
+        described = self._plan.catalogue.kinds[kind]
+        found = training.calibrate_entities(described, entities, batch, fit=fit, noises=noises)
+        training.keep_versions(self._store, found, described, at_s=now_s)
+        return pd.DataFrame(found.evidence()).set_index("entity")
 
     # -- the city ----------------------------------------------------------------------------------------------
 

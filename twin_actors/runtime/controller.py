@@ -16,6 +16,7 @@ from twin_actors.runtime.aggregator import Aggregator
 from twin_actors.runtime.auditing import Auditor
 from twin_actors.runtime.council import AlertEvent
 from twin_actors.runtime.historian import Historian
+from twin_actors.runtime.patience import patiently
 from twin_actors.runtime.placement import ACTOR_BYTES
 from twin_actors.runtime.plan import CityPlan
 from twin_actors.runtime.router import Router
@@ -37,15 +38,15 @@ class Controller:
     def __init__(self, folder: str, namespace: str) -> None:
         self._folder, self._namespace = folder, namespace
         self._plan = CityPlan.load(folder)
-        self._store = self._plan.open_store()
+        self._store = patiently(self._plan.open_store)
         self._answered = 0
         self._phase = "idle"
         self._error = ""
         self._recreated = 0
         self._hellos: dict[str, Hello] = {}
         self._plan_names = {actor.name for actor in self._plan.actors}
-        self._auditor = Auditor(self._plan, namespace)
         self._historian = Historian(self._plan, self._store)
+        self._auditor = Auditor(self._plan, namespace, lambda: self._historian.trouble)
         self._stopping = threading.Event()
         self._phase = "creating"
         self._thread = threading.Thread(target=self._run, name="controller", daemon=True)

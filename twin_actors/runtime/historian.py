@@ -40,10 +40,10 @@ class Historian:
         try:
             done = self._store.tidy(self._clock.now_s(), self._retention, self._decode)
         except (StoreUnavailable, StoreDamaged) as error:
-            if not self.trouble:
-                log.error("history could not be tidied: %s", error)
-            self.trouble = str(error)
-            return Tidied()
+            return self._failed(str(error))
+        except Exception as error:  # of a decoder: history waits in the log, and the alarm says why
+            log.exception("history could not be tidied")
+            return self._failed(f"{type(error).__name__}: {error}")
         self.trouble = ""
         self._runs += 1
         for name, count in asdict(done).items():
@@ -52,6 +52,12 @@ class Historian:
             else:
                 setattr(self._done, name, getattr(self._done, name) + count)
         return done
+
+    def _failed(self, why: str) -> Tidied:
+        if not self.trouble:
+            log.error("history could not be tidied: %s", why)
+        self.trouble = why
+        return Tidied()
 
     def report(self) -> dict[str, Any]:
         return {"runs": self._runs, "trouble": self.trouble, **asdict(self._done)}

@@ -25,6 +25,11 @@ def moment_s(said: float | str) -> float:
     return float(said) if isinstance(said, int | float) else _read(instant_s, said)
 
 
+def length_s(said: float | str) -> float:
+    """Seconds of a duration: a number of them, or text such as "6h". Raises ValueError with what to write."""
+    return _read(duration_s, said)
+
+
 def _read(read: Callable[[Any], Any], said: float | str) -> float:
     try:
         return float(read(said))

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import psutil
 import ray
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
@@ -16,13 +17,12 @@ from twin_actors.runtime.holder import NOTHING_APPLIED, Refused, Reply
 from twin_actors.runtime.packing import Delivery
 from twin_actors.runtime.routing import Routing
 from twin_actors.runtime.share import Share
-from twin_actors.store.base import LogTrimmed
+from twin_actors.store.base import LogTrimmed, StoreUnavailable
 
 log = logging.getLogger(__name__)
 
 WINDOW = 4
 """Batches under way per twin actor; with fewer an actor idles between calls, with more its backlog hides in Ray."""
-CALL_DEADLINE_S = 30.0
 RETRY_S = (0.2, 5.0)
 FULL_BATCH = 1000
 FLUSH_S = 0.01
@@ -54,6 +54,7 @@ class Link:
     retry_s: float = RETRY_S[0]
     failures: int = 0
     last_error: str = ""
+    process: tuple[int, float] | None = None  # (pid, created at) of an actor on this machine
     met: bool = False  # it has introduced itself to this router
     suspect: int = NOTHING_APPLIED  # the first input of the last batch that did not come back
     harmed: int = 0  # how often in a row the same input did not come back
@@ -76,7 +77,11 @@ class Links:
         find: Callable[[str], Any],
         on_refused: Callable[[Share, list[tuple[Refused, Delivery]]], None],
         on_harm: Callable[[Share, Delivery, str], None],
+        *,
+        answer_s: float,
     ) -> None:
+        self._answer_s = answer_s
+        self._node = ray.get_runtime_context().get_node_id()
         self._routing, self._find, self._on_refused, self._on_harm = routing, find, on_refused, on_harm
         self.links = {name: Link(share, None, Standing.WAITING) for name, share in routing.shares.items()}
 
@@ -109,7 +114,11 @@ class Links:
             patience_s = FLUSH_BUSY_S if link.calls else FLUSH_S
             if share.load < FULL_BATCH and now - share.oldest_s < patience_s:
                 return
-            blob = self._routing.next_batch(share)
+            try:
+                blob = self._routing.next_batch(share)
+            except StoreUnavailable as error:  # what waits in the log waits on
+                link.last_error = str(error)
+                return
             if blob is None:
                 return
             share.oldest_s = now
@@ -131,7 +140,7 @@ class Links:
             self._answered(waiting[ref], ref, now)
         for link in self.links.values():
             oldest = min((at for _, at in (*link.calls, *filter(None, (link.question,)))), default=now)
-            if now - oldest > CALL_DEADLINE_S:
+            if now - oldest > self._answer_s:
                 self._replace_hung(link, now)
 
     def _answered(self, link: Link, ref: Any, now: float) -> None:
@@ -172,7 +181,13 @@ class Links:
         elif reply.ok and reply.incarnation == link.incarnation:
             if link.harmed and reply.outcomes.offset >= link.suspect:
                 link.harmed = 0
-            refused = self._routing.confirm(link.share, reply)
+            try:
+                refused = self._routing.confirm(link.share, reply)
+            except (
+                StoreUnavailable
+            ) as error:  # refused readings are in the log only: asked for again with the next hello
+                self._lose(link, now, str(error))
+                return
             if refused:
                 self._on_refused(link.share, refused)
         else:
@@ -198,7 +213,7 @@ class Links:
 
     def _replace_hung(self, link: Link, now: float) -> None:
         """An actor that does not answer in time is ended, so that Ray starts it again; a stuck input is suspected."""
-        words = f"no answer within {CALL_DEADLINE_S:.0f} s"
+        words = f"no answer within {self._answer_s:g} s"
         if link.calls:
             self._suspect(link, now, f"{words}: it may never come to an end")
         if link.handle is not None:
@@ -206,6 +221,9 @@ class Links:
                 ray.kill(link.handle, no_restart=False)
             except RayError as error:
                 log.warning("twin actor %s could not be ended: %s", link.share.name, error)
+        if link.process is not None:  # Ray asks the process to end itself, which a stopped one does not hear
+            end_process(link.process)
+            link.process = None
         self._lose(link, now, words)
 
     # -- the one way back --------------------------------------------------------------------------------------
@@ -238,6 +256,20 @@ class Links:
             self._lose(link, now, f"epoch {hello.epoch} answers, but epoch {share.epoch} has taken over")
             return
         share.epoch = hello.epoch
+        try:
+            self._catch_up(share, hello)
+        except (LogTrimmed, StoreUnavailable) as error:
+            self._lose(link, now, f"cannot be brought back now: {error}")
+            return
+        link.snapshot_offset = max(link.snapshot_offset, hello.snapshot_offset)
+        link.incarnation = hello.incarnation
+        link.process = (hello.pid, hello.created_s) if hello.node == self._node else None
+        link.met = True
+        link.standing = Standing.UP
+        link.retry_s = RETRY_S[0]
+
+    def _catch_up(self, share: Share, hello: Any) -> None:
+        """Take what an actor says of itself, and queue everything behind it. Raises LogTrimmed, StoreUnavailable."""
         outcomes = hello.outcomes
         if outcomes.offset >= share.reached:  # it has applied what it was sent; only its answer was lost
             answer = Reply(True, hello.epoch, hello.incarnation, outcomes, hello.refused, share.latest_s, share.busy_s)
@@ -246,16 +278,7 @@ class Links:
             share.reached = known  # rewind must know what this router's queue begins with
             if refused:
                 self._on_refused(share, refused)
-        try:
-            self._routing.rewind(share, outcomes.offset)
-        except LogTrimmed as error:
-            self._lose(link, now, f"cannot be brought back: {error}")
-            return
-        link.snapshot_offset = max(link.snapshot_offset, hello.snapshot_offset)
-        link.incarnation = hello.incarnation
-        link.met = True
-        link.standing = Standing.UP
-        link.retry_s = RETRY_S[0]
+        self._routing.rewind(share, outcomes.offset)
 
     # -- snapshots ---------------------------------------------------------------------------------------------
 
@@ -280,6 +303,17 @@ class Links:
             if not nothing_since:
                 needed = min(needed, link.snapshot_offset + 1)
         return needed
+
+
+def end_process(process: tuple[int, float]) -> None:
+    """kill -9 of exactly this process; nothing happens when it has ended, or its id is another's by now."""
+    pid, created_s = process
+    try:
+        found = psutil.Process(pid)
+        if abs(found.create_time() - created_s) < 0.01:
+            found.kill()
+    except psutil.NoSuchProcess:
+        return
 
 
 def _words(error: Exception) -> str:

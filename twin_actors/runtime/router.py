@@ -29,6 +29,7 @@ from twin_actors.runtime.links import Links
 from twin_actors.runtime.notes import Note, Told, listed
 from twin_actors.runtime.orders import Orders
 from twin_actors.runtime.packing import Delivery
+from twin_actors.runtime.patience import patiently
 from twin_actors.runtime.plan import CityPlan
 from twin_actors.runtime.reach import mqtt_client
 from twin_actors.runtime.routing import Routing
@@ -79,8 +80,8 @@ class Router:
         plan = CityPlan.load(folder)
         self._scenario, self._clock, self._namespace = plan.scenario, plan.clock, namespace
         self._topics = Topics(plan.scenario.root)
-        self._store = plan.open_store()
-        epoch = self._store.next_epoch(NAME)
+        self._store = patiently(plan.open_store)
+        epoch = patiently(lambda: self._store.next_epoch(NAME))
         self._log = self._store.log(NAME)
         shares = {actor.name: Share(actor.name, epoch=1) for actor in plan.actors}
         placed: list[Placed | None] = [None] * len(plan.scenario.entities)
@@ -107,7 +108,9 @@ class Router:
             self._inbox,
             lambda entity, payload: self._publish(self._topics.command(entity), payload, qos=1),
         )
-        self._links = Links(self._routing, self._find, self._refused_by_twin, self._harmed)
+        self._links = Links(
+            self._routing, self._find, self._refused_by_twin, self._harmed, answer_s=plan.scenario.limits.answer_s
+        )
         self._writing: tuple[int, int] | None = None  # the last QoS 1 delivery in the group that is being committed
         self._astray = 0  # couplings to entities that are not in the city
         self._aggregator_epoch = 0
@@ -175,7 +178,7 @@ class Router:
                         snapped = now
                         self._links.take_snapshots(now)
                         self._memory.save(self._inbox.latest_s())
-                    self._routing.trim(self._links.oldest_needed(self._memory.needs))
+                    self._memory.trim(self._links.oldest_needed(self._memory.needs))
             self._finish()
         except StaleEpoch as error:
             _end_of_a_stale_router(error)
@@ -372,7 +375,7 @@ class Router:
             "open_commands": len(self._desk),
             "late_answers": self._desk.late,
             "couplings_astray": self._astray,
-            "log_bytes": self._log.held_bytes,
+            "inputs_since_snapshot": self._memory.inputs_since,
             "log_offset": self._routing.committed_until,
             "uncommitted": self._routing.fresh + self._routing.committing,
             "unpublished": self._client.refused,

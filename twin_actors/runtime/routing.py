@@ -239,20 +239,20 @@ class Routing:
 
     def confirm(self, share: Share, reply: Reply) -> list[tuple[Refused, Delivery]]:
         """Take an answer: forget what has been applied, keep the counts. Returns refused readings with their bytes."""
-        share.reached = reply.outcomes.offset
-        if reply.outcomes.offset >= share.outcomes.offset:  # else: it is applying again what an earlier one had
-            share.outcomes = reply.outcomes
-        share.latest_s = max(share.latest_s, reply.latest_s)
-        share.busy_s = reply.busy_s
         under_way = share.under_way
         refused: list[tuple[Refused, Delivery]] = []
         news = [each for each in reply.refused if each.offset > share.lettered]
-        if news:
+        if news:  # first, since it may have to read the log, which may be away
             by_offset = {delivery.offset: delivery for delivery in under_way}
             for each in news:
                 delivery = by_offset.get(each.offset) or self._logged(share, each.offset)
                 if delivery is not None:
                     refused.append((each, delivery))
+        share.reached = reply.outcomes.offset
+        if reply.outcomes.offset >= share.outcomes.offset:  # else: it is applying again what an earlier one had
+            share.outcomes = reply.outcomes
+        share.latest_s = max(share.latest_s, reply.latest_s)
+        share.busy_s = reply.busy_s
         share.lettered = max(share.lettered, reply.outcomes.offset)
         while under_way and under_way[0].offset <= reply.outcomes.offset:
             under_way.popleft()

@@ -51,6 +51,13 @@ class RouterMemory:
             self.inputs_since = 0
             self._needs(offset, state["routing"])
 
+    def trim(self, before: int) -> None:
+        """Tell the log what no recovery needs; when the store is away, the next time does."""
+        try:
+            self._routing.trim(before)
+        except StoreUnavailable as error:
+            self.trouble = str(error)
+
     def _needs(self, offset: int, routing: Mapping[str, Any]) -> None:
         self.needs = min([offset + 1, *(share["waits_from"] for share in routing["shares"].values())])
 

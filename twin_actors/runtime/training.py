@@ -11,7 +11,8 @@ import numpy as np
 from twin_actors.core.calibration import Calibration, Parameters, calibrate, changes
 from twin_actors.core.inputs import Batch
 from twin_actors.core.kind import Kind
-from twin_actors.runtime.plan import attribute_matrix, noise_matrices
+from twin_actors.runtime import past
+from twin_actors.runtime.plan import CityPlan, attribute_matrix, noise_matrices
 from twin_actors.runtime.recording import Recording
 from twin_actors.scenario.model import Entity
 from twin_actors.store.base import Store
@@ -45,6 +46,30 @@ def history_of(recordings: Sequence[Recording], kind: Kind, ids: Sequence[str]) 
         values.append(said)
         keys.append(np.array([time_key(source, one) for one in at_s.tolist()], dtype=np.int64))
     at_s = np.concatenate(times)
+    order = np.argsort(at_s, kind="stable")
+    return Batch(
+        rows=np.concatenate(rows)[order],
+        observed_at_s=at_s[order],
+        values=np.concatenate(values, axis=1)[:, order],
+        keys=np.concatenate(keys)[order],
+    )
+
+
+def history_of_store(plan: CityPlan, store: Store, numbers: Sequence[int], since_s: float) -> Batch:
+    """The readings that a city's store has of some entities of one kind since a moment, in the order of time.
+
+    Raises ValueError when there are none.
+    """
+    rows, times, values, keys = [], [], [], []
+    for row, number in enumerate(numbers):
+        found = past.readings(plan, store, number, since_s=since_s)
+        rows.append(np.full(len(found.observed_at_s), row, np.intp))
+        times.append(found.observed_at_s)
+        values.append(found.values)
+        keys.append(np.array([time_key(0, one) for one in found.observed_at_s.tolist()], dtype=np.int64))
+    at_s = np.concatenate(times)
+    if not len(at_s):
+        raise ValueError("the city's history has no readings of these twins in that time")
     order = np.argsort(at_s, kind="stable")
     return Batch(
         rows=np.concatenate(rows)[order],

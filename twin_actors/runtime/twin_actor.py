@@ -11,9 +11,11 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import psutil
+import ray
 
 from twin_actors.core.table import Shown
 from twin_actors.runtime.holder import Outcomes, Refused, Reply
+from twin_actors.runtime.patience import patiently
 from twin_actors.runtime.plan import CityPlan
 from twin_actors.store import StaleEpoch, Store, StoreUnavailable
 
@@ -21,8 +23,6 @@ log = logging.getLogger(__name__)
 
 LEASE_EVERY_S = 2.0
 """How often an incarnation looks whether another has taken over."""
-STORE_PATIENCE_S = 60.0
-"""How long a new incarnation waits for a store that is away before Ray must start it again."""
 
 
 class Hello(NamedTuple):
@@ -35,6 +35,8 @@ class Hello(NamedTuple):
     snapshot_offset: int
     twins: int
     pid: int
+    created_s: float  # when the process began: a process id may be another's later
+    node: str
     memory_bytes: int
     refused: list[Refused]  # of late, in case their answer was lost
 
@@ -57,17 +59,17 @@ class TwinActor:
     def __init__(self, folder: str, name: str) -> None:
         self._name = name
         plan = CityPlan.load(folder)
-        self._store = plan.open_store()
-        self._epoch = _patiently(lambda: self._store.next_epoch(name))
+        self._store = patiently(plan.open_store)
+        self._epoch = patiently(lambda: self._store.next_epoch(name))
         self._holder = plan.holder(name, epoch=self._epoch, incarnation=uuid.uuid4().hex[:12])
-        kept = _patiently(lambda: self._store.load_snapshot(name))
+        kept = patiently(lambda: self._store.load_snapshot(name))
         if kept is not None:
             self._holder.restore(kept.offset, kept.blob)
         self._snapshot_offset = self._holder.offset
         threading.Thread(target=_watch_lease, args=(self._store, name, self._epoch), daemon=True).start()
 
     def hello(self) -> Hello:
-        holder = self._holder
+        holder, process = self._holder, psutil.Process()
         return Hello(
             self._name,
             holder.epoch,
@@ -76,7 +78,9 @@ class TwinActor:
             self._snapshot_offset,
             sum(len(group.table) for group in holder.groups),
             os.getpid(),
-            psutil.Process().memory_full_info().uss,
+            process.create_time(),
+            ray.get_runtime_context().get_node_id(),
+            process.memory_full_info().uss,
             list(holder.refused),
         )
 
@@ -106,18 +110,6 @@ class TwinActor:
 
     def __repr__(self) -> str:
         return f"TwinActor({self._name})"
-
-
-def _patiently(ask: Any) -> Any:
-    """Ask a store that may be away for a while; raises its last StoreUnavailable after ``STORE_PATIENCE_S``."""
-    deadline = time.monotonic() + STORE_PATIENCE_S
-    while True:
-        try:
-            return ask()
-        except StoreUnavailable:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.5)  # a server that is away cannot be waited on; the loop has a deadline
 
 
 def _watch_lease(store: Store, name: str, epoch: int) -> None:

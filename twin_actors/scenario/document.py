@@ -387,6 +387,7 @@ class LimitsSection(Section):
     payload_bytes: Annotated[int, Field(strict=True, ge=64, le=268_435_455)] = 262_144
     future_s: NotNegative = 5.0
     backlog: Annotated[int, Field(strict=True, ge=1000)] = 200_000
+    answer: PositiveDuration = 30.0
 
 
 class StatesSection(Section):

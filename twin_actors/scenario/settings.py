@@ -130,7 +130,12 @@ def clock_settings(document: Document) -> ClockSettings:
 
 def limits_settings(document: Document) -> Limits:
     section = document.limits
-    return Limits(payload_bytes=section.payload_bytes, future_s=section.future_s, backlog=section.backlog)
+    return Limits(
+        payload_bytes=section.payload_bytes,
+        future_s=section.future_s,
+        backlog=section.backlog,
+        answer_s=section.answer,
+    )
 
 
 def placement_settings(document: Document, catalogue: Catalogue, report: Report) -> PlacementSettings:

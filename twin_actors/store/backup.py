@@ -36,6 +36,8 @@ EVERYTHING = 2**62
 AT_ONCE = 10_000
 PER_FILE = 1_000_000
 """Log entries in a block, and in a file of the backup."""
+ATTEMPTS = 5
+"""How often rolled-up history is read anew when tidying has replaced what was being read."""
 UNFINISHED = "restore"
 """The key in the registry that says whether a restore has come to its end: its value is then ``done``."""
 
@@ -130,11 +132,7 @@ def _keep_log(share: str, log: Log, folder: Path, files: dict[str, FileFacts], p
         shutil.rmtree(folder / name, ignore_errors=True)
         written: dict[str, FileFacts] = {}
         first = log.kept_from
-        rolled_to, buckets = log.rolled()
-        with BlockWriter(folder, f"{name}/rolled.blocks") as writer:
-            for resolution, part in buckets:
-                writer.write(encode_buckets(resolution, part))
-        rolled = writer
+        rolled_to, rolled = _keep_rolled(log, folder, f"{name}/rolled.blocks")
         stop = log.next_offset
         try:
             for start in range(first, stop, PER_FILE):
@@ -145,8 +143,25 @@ def _keep_log(share: str, log: Log, folder: Path, files: dict[str, FileFacts], p
                 written[writer.name] = writer.facts
         except LogTrimmed:
             continue
-        files.update(written, **{rolled.name: rolled.facts})
+        files |= {f"{name}/rolled.blocks": rolled} | written
         return LogFacts(first=first, stop=stop, rolled_to=rolled_to, files=list(written))
+
+
+def _keep_rolled(log: Log, folder: Path, name: str) -> tuple[int, FileFacts]:
+    """Write rolled-up history; returns the offset up to which it goes."""
+    attempt = 1
+    while True:
+        try:
+            rolled_to, buckets = log.rolled()
+            with BlockWriter(folder, name) as writer:
+                for resolution, part in buckets:
+                    writer.write(encode_buckets(resolution, part))
+            return rolled_to, writer.facts
+        except StoreUnavailable:
+            if attempt == ATTEMPTS:
+                raise
+            attempt += 1
+            (folder / name).unlink(missing_ok=True)
 
 
 def _walk(log: Log, first: int, stop: int, rolled_to: int) -> Iterator[tuple[int, list[Entry]]]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
+
+import msgspec
 
 from twin_actors.store.base import DeadLetter, Entry, LetterState, LogTrimmed, Snapshot, StaleEpoch, StoreDamaged
 from twin_actors.store.history import Decode, Resolution, Retention, Rolled, Tidied
@@ -118,7 +120,8 @@ class MemoryStore:
         self._letters: OrderedDict[int, DeadLetter] = OrderedDict()
         self._letter_places: dict[tuple[str, int, int], int] = {}
         self._letter_bytes = self._letters_made = 0
-        self._records: dict[str, deque[Mapping[str, Any]]] = {}
+        self._records: dict[str, OrderedDict[str | bytes | int, Mapping[str, Any]]] = {}
+        self._rows_made = 0
         self._registry: dict[str, bytes] = {}
 
     def log(self, share: str) -> MemoryLog:
@@ -189,17 +192,15 @@ class MemoryStore:
     def record(self, table: str, rows: Sequence[Mapping[str, Any]], *, writer: str = "", epoch: int = 0) -> None:
         if writer:
             self._check(writer, epoch)
-        kept = self._records.setdefault(table, deque(maxlen=MOST_RECORDS))
-        places = {row["id"]: place for place, row in enumerate(kept) if "id" in row}
+        kept = self._records.setdefault(table, OrderedDict())
         for row in rows:
-            place = places.get(row.get("id"))
-            if place is None:
-                kept.append(row)
-            else:
-                kept[place] = row
+            self._rows_made += 1
+            kept[_key(row["id"]) if "id" in row else self._rows_made] = row
+            if len(kept) > MOST_RECORDS:
+                kept.popitem(last=False)
 
     def records(self, table: str, last: int) -> list[Mapping[str, Any]]:
-        return _newest(self._records.get(table, ()), last)
+        return _newest(self._records.get(table, {}).values(), last)
 
     def put(self, key: str, value: bytes) -> None:
         self._registry[key] = value
@@ -239,6 +240,11 @@ class MemoryStore:
 
     def close(self) -> None:
         """Nothing to let go of."""
+
+
+def _key(identity: Any) -> str | bytes:
+    """What tells the rows of a table apart: their id, which may be any plain value."""
+    return identity if isinstance(identity, str) else msgspec.json.encode(identity)
 
 
 def _newest(kept: Iterable[T], last: int) -> list[T]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from twin_actors.store.archive import decode_buckets, read_blocks, read_manifest, sha256_of
-from twin_actors.store.backup import EVERYTHING, UNFINISHED, log_blocks, snapshot_of
+from twin_actors.store.backup import ATTEMPTS, EVERYTHING, UNFINISHED, log_blocks, snapshot_of
 from twin_actors.store.base import Entry, Log, LogTrimmed, Snapshot, Store, StoreDamaged, StoreUnavailable
 from twin_actors.store.history import Decode
 
@@ -86,11 +87,17 @@ def _check_log(share: str, log: Log, decode: Decode | None, report: Verified) ->
         report.entries += len(found)
     _say_lost(share, lost, report)
     try:
-        for _, buckets in log.rolled()[1]:
-            report.buckets += len(buckets)
+        report.buckets += _count_buckets(log)
     except (StoreDamaged, StoreUnavailable) as damage:
         report.findings.append(str(damage))
     return first, stop
+
+
+def _count_buckets(log: Log) -> int:
+    for _ in range(ATTEMPTS - 1):
+        with suppress(StoreUnavailable):  # tidying has replaced what was being read
+            return sum(len(buckets) for _, buckets in log.rolled()[1])
+    return sum(len(buckets) for _, buckets in log.rolled()[1])
 
 
 def _stretches(log: Log, first: int, stop: int) -> Iterator[tuple[int, int, list[tuple[int, Entry]] | StoreDamaged]]:

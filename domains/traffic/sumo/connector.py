@@ -91,24 +91,28 @@ class Connector:
         return self.counters
 
     def run_free(self, speed: float, ready_s: float = 30.0) -> Counters:
-        """Run to the end with ``speed`` simulated seconds per second of wall time. Raises BrokerUnreachable."""
+        """Run to the end with ``speed`` simulated seconds per second of wall time. Raises BrokerUnreachable.
+
+        A machine that cannot keep up runs slower, and says nothing twice.
+        """
         with self._client as client:
             client.wait_connected(ready_s)
             begun, first_s = time.monotonic(), self._simulation.at_s
             while not self._simulation.over:
                 if (self._simulation.at_s - first_s) % self._interval_s == 0:
                     self._say(self._simulation.observe())
-                self._take(lambda command: to_ms(self._now_s()) < to_ms(command.expires_at_s))
                 self._simulation.step(1)
                 due = begun + (self._simulation.at_s - first_s) / speed
-                with self._news:
-                    self._news.wait_for(lambda: bool(self._inbox), max(due - time.monotonic(), 0.0))
+                self._take(self._in_time)
                 while (rest_s := due - time.monotonic()) > 0:
-                    self._take(lambda command: to_ms(self._now_s()) < to_ms(command.expires_at_s))
                     with self._news:
                         self._news.wait_for(lambda: bool(self._inbox), rest_s)
+                    self._take(self._in_time)
             client.flush(self._deadline_s)
         return self.counters
+
+    def _in_time(self, command: Command) -> bool:
+        return to_ms(self._now_s()) < to_ms(command.expires_at_s)
 
     def _obey_when_answered(self) -> None:
         asked_ms = to_ms(self._now_s())
@@ -177,7 +181,12 @@ class Connector:
         at_s = self._now_s()
         if not good(command):
             self.counters.stale += 1
-            return Acknowledgement(id=command.id, status="expired", reason="decided on an older reading", at_s=at_s)
+            return Acknowledgement(
+                id=command.id,
+                status="expired",
+                reason="too late: decided on an older reading, or past its expiry",
+                at_s=at_s,
+            )
         stage, clearance_s = command.values.get("stage"), command.values.get("clearance_s", 0.0)
         signal = self._signal_of[entity]
         try:

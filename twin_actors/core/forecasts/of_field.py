@@ -61,7 +61,7 @@ def predicted_field(
     if not horizons_s or min(horizons_s) <= 0:
         raise ValueError("give at least one horizon above 0 s")
     period = period_s if period_s is not None else period_of(at_s, entity, max(horizons_s))
-    rows = int(np.clip(np.ceil((now_s - at_s.min()) / period), 1, MOST_ROWS))
+    rows = int(np.clip(np.floor((now_s - at_s.min()) / period + 1e-9) + 1, 1, MOST_ROWS))
     series = resample(at_s, entity, values, entities=entities, period_s=period, until_s=now_s, rows=rows)
     whole = tuple(float(np.ceil(horizon / period - 1e-9)) * period for horizon in horizons_s)
     if more_methods:

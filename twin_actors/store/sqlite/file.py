@@ -17,6 +17,7 @@ from twin_actors.store.sqlite.faults import explained
 
 BUSY_S = 10.0
 """How long a call waits for another process that writes the same file before it gives up with StoreUnavailable."""
+RETRY_S = 0.001
 IDLE_READERS = 4
 CHECKPOINT_PAGES = 4000
 """Pages in the write-ahead file after which the next commit moves them into the main file (about 16 MB)."""
@@ -67,11 +68,12 @@ class SqliteFile:
         with self._writing, explained(self.path):
             if self._writer is None:
                 self._writer = self._open()
+                self._writer.execute("PRAGMA busy_timeout = 0")  # _begin waits
             connection = self._writer
             try:
                 if not synced and self._synchronous == "FULL":
                     connection.execute("PRAGMA synchronous = NORMAL")
-                connection.execute("BEGIN IMMEDIATE")
+                _begin(connection)
                 yield connection
                 connection.execute("COMMIT")
                 if not synced:
@@ -171,7 +173,7 @@ class SqliteFile:
         connection.execute(f"PRAGMA page_size = {self._page_bytes}")
         self._write_ahead(connection)
         connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("BEGIN IMMEDIATE")
+        _begin(connection)
         version = _number(connection, "user_version")
         if version == 0 and connection.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
             raise StoreDamaged(f"{self.path} is a SQLite file, but not {self._schema.what}: name another folder")
@@ -187,15 +189,28 @@ class SqliteFile:
 
     def _write_ahead(self, connection: sqlite3.Connection) -> None:
         """Switch to write-ahead logging; SQLite does not wait for other openers here, so this does."""
-        deadline = time.monotonic() + BUSY_S
-        while True:
-            try:
-                connection.execute("PRAGMA journal_mode = WAL")
-                return
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.01)
+        _insist(connection, "PRAGMA journal_mode = WAL")
+
+
+def _begin(connection: sqlite3.Connection) -> None:
+    """Begin a transaction that writes, as soon as the one under way ends.
+
+    SQLite's own waiting soon tries only ten times a second, and against a writer with a transaction every few
+    milliseconds a successor, who must raise an epoch, would lose nearly every time.
+    """
+    _insist(connection, "BEGIN IMMEDIATE")
+
+
+def _insist(connection: sqlite3.Connection, statement: str) -> None:
+    deadline = time.monotonic() + BUSY_S
+    while True:
+        try:
+            connection.execute(statement)
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(RETRY_S)
 
 
 def _number(connection: sqlite3.Connection, pragma: str) -> int:

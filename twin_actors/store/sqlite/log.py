@@ -22,6 +22,9 @@ from twin_actors.store.sqlite.schema import held_epoch, raise_epoch
 T = TypeVar("T")
 ADD_ROLLUP = "INSERT INTO rollups (resolution, first, since_s, until_s, buckets, file) VALUES (?, ?, ?, ?, ?, ?)"
 _NO_END = 2**62
+_BITS = 63
+_FULL = 500
+"""Entries from which on a group is taken to hold every entity: nearly all of its bits would be set."""
 
 
 class SqliteLog:
@@ -41,6 +44,7 @@ class SqliteLog:
     def append(self, epoch: int, entries: Sequence[Entry], expected: int | None = None) -> int:
         blob = pack(entries) if entries else b""
         moments = [entry[3] for entry in entries]
+        bits = _bits(entries)
         if not self._file.exists:
             self._make()
         with self._file.write() as connection:
@@ -59,9 +63,9 @@ class SqliteLog:
                 raise_epoch(connection, self.share, epoch)
             if entries:
                 connection.execute(
-                    "INSERT INTO groups (first, count, since_s, until_s, bytes_before, crc, blob) "
-                    "VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    (first, len(entries), min(moments), max(moments), end_bytes, zlib.crc32(blob), blob),
+                    "INSERT INTO groups (first, count, since_s, until_s, bytes_before, crc, entities, blob) "
+                    "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                    (first, len(entries), min(moments), max(moments), end_bytes, zlib.crc32(blob), bits, blob),
                 )
         return first
 
@@ -112,7 +116,7 @@ class SqliteLog:
                     return found
                 files = _files(connection, first, _NO_END, since_s, until_s)
                 start = max(first, number(connection, "sealed_to"))
-                for group in self._groups(connection, start, _NO_END, since_s, until_s):
+                for group in self._groups(connection, start, _NO_END, since_s, until_s, 1 << entity % _BITS):
                     moments = group.received_at_s
                     chosen = (group.entities == entity) & (moments >= since_s) & (moments < until_s)
                     chosen[: max(start - group.first, 0)] = False
@@ -156,13 +160,17 @@ class SqliteLog:
         stop: int,
         since_s: float = -math.inf,
         until_s: float = math.inf,
+        bit: int = -1,
     ) -> Iterator[Group]:
-        """Groups with an entry at ``first`` … ``stop`` − 1 whose times of receipt overlap [since_s, until_s)."""
+        """Groups with an entry at ``first`` … ``stop`` − 1 whose times of receipt overlap [since_s, until_s).
+
+        With ``bit`` only those that may hold the entities that it stands for.
+        """
         rows = connection.execute(
             "SELECT first, count, crc, blob FROM groups "
             "WHERE first >= coalesce((SELECT max(first) FROM groups WHERE first <= ?), 0) "
-            "AND first < ? AND until_s >= ? AND since_s < ?",
-            (first, stop, since_s, until_s),
+            "AND first < ? AND until_s >= ? AND since_s < ? AND entities & ? != 0",
+            (first, stop, since_s, until_s, bit),
         )
         for row in rows:
             if row[0] + row[1] > first:
@@ -216,6 +224,16 @@ class SqliteLog:
                 (number(connection, "trimmed"),),
             ).fetchone()
             return _end(connection)[1] - row[0] if row else 0
+
+
+def _bits(entries: Sequence[Entry]) -> int:
+    """Which entities a group may hold, so that a search for one passes over most small groups unread."""
+    if len(entries) >= _FULL:
+        return -1
+    bits = 0
+    for entity in {entry[0] for entry in entries}:
+        bits |= 1 << entity % _BITS
+    return bits
 
 
 def _end(connection: sqlite3.Connection) -> tuple[int, int]:

@@ -180,6 +180,7 @@ def write_file(folder: Path, name: str, table: pa.Table) -> str:
         path = folder / f"{name}-{_foot_sum(half)}.parquet"
         half.rename(path)
         sync_folder(folder)
+        sync_folder(folder.parent)  # the folder may be new itself
         return path.name
     except OSError as error:
         half.unlink(missing_ok=True)

@@ -63,6 +63,8 @@ LOG = Schema(
         CREATE TABLE numbers (name TEXT PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWID
         """,
         (_SEALED, _check_sums),
+        # Which entities a group may hold, a bit for each remainder of 63; all bits where that was not noted.
+        "ALTER TABLE groups ADD COLUMN entities INTEGER NOT NULL DEFAULT -1",
     ),
 )
 

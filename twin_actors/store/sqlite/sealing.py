@@ -99,6 +99,9 @@ class Sealing:
             assert connection is not None
             trimmed, sealed_to = number(connection, "trimmed"), number(connection, "sealed_to")
             self._rolled_to = number(connection, "rolled_to")
+            oldest = connection.execute("SELECT since_s FROM groups WHERE first >= ? LIMIT 1", (sealed_to,)).fetchone()
+            if trimmed - sealed_to < self._largest_entries and (oldest is None or oldest[0] >= settled_s):
+                return  # neither enough nor old enough
             groups = connection.execute(
                 "SELECT first, first + count, since_s, until_s, length(blob) FROM groups "
                 "WHERE first >= ? AND first + count <= ? ORDER BY first",
