@@ -157,7 +157,7 @@ def _on_node(stage: Stage, node: str) -> dict[str, int]:
 
 def kill_raylet(stage: Stage) -> Damage:
     """kill -9 of one node's raylet: its actors live on for a moment while others are started elsewhere."""
-    node = stage.random.choice(stage.nodes.workers)
+    node = stage.nodes.any_worker(stage.random)
     away = _on_node(stage, node.ray_id)
     damage = Damage(time.time(), time.monotonic(), away)
     node.kill_raylet()
@@ -167,7 +167,7 @@ def kill_raylet(stage: Stage) -> Damage:
 
 def freeze_node(stage: Stage) -> Damage:
     """SIGSTOP of all processes of a node until others have taken over, then SIGCONT."""
-    node = stage.random.choice(stage.nodes.workers)
+    node = stage.nodes.any_worker(stage.random)
     away = _on_node(stage, node.ray_id)
     damage = Damage(time.time(), time.monotonic(), away)
     node.freeze()

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from random import Random
 from typing import Any, Final, Self
 
 import psutil
@@ -130,6 +131,10 @@ class Node:
 
         eventually(up, within_s=UP_WITHIN_S, says=f"node {self.address} starts, see {self._log}")
 
+    @property
+    def lives(self) -> bool:
+        return self._process.poll() is None
+
     def _tree(self) -> list[psutil.Process]:
         root = self._running.process()
         return [root, *root.children(recursive=True)] if root is not None else []
@@ -187,7 +192,7 @@ class Nodes:
             for _ in range(WORKERS):
                 self._add_worker()
             self._start_apart()
-            self._learn_ids()
+            self._learn_ids(*self.workers, *([self.apart] if self.apart is not None else []))
         except BaseException:
             self.__exit__()
             raise
@@ -230,13 +235,12 @@ class Nodes:
         self.apart = self._start(f"--address={self.address}", at=self.link.apart, memory=WORKER_MEMORY, inside=inside)
         self.apart.wait_up()
 
-    def _learn_ids(self) -> None:
+    def _learn_ids(self, *wanted: Node) -> None:
         """The ids that Ray has given the nodes; an address may have had several, of which one lives."""
         import ray
 
         def known() -> bool:
             alive = {each["NodeManagerAddress"]: each["NodeID"] for each in ray.nodes() if each["Alive"]}
-            wanted = [*self.workers, *([self.apart] if self.apart is not None else [])]
             for node in wanted:
                 node.ray_id = alive.get(node.address, "")
             return all(node.ray_id for node in wanted)
@@ -245,17 +249,24 @@ class Nodes:
             ray.init(self.address, log_to_driver=False, configure_logging=False)
         eventually(known, within_s=UP_WITHIN_S, says="all nodes are known to Ray")
 
+    def any_worker(self, random: Random) -> Node:
+        """A worker that lives. Ray may have given one up by itself on a busy machine: such a one is replaced first."""
+        for node in list(self.workers):
+            if not node.lives:
+                self.replace(node)
+        return random.choice(self.workers)
+
     def replace(self, node: Any, *, ended: bool = True) -> None:
         """Start another node in the place of a lost one; ``ended``: wait for the end of what is left of that one."""
         if node is self.apart:
             self._forget(node)
             self._start_apart()
+            self._learn_ids(self.apart)
         else:
             self.workers.remove(node)
-            self._add_worker()
+            self._learn_ids(self._add_worker())
             if ended:
                 self._forget(node)
-        self._learn_ids()
 
     def _forget(self, node: Node) -> None:
         """Wait until a lost node has noticed and ended by itself; only then make sure."""

@@ -116,8 +116,12 @@ class Routing:
 
     @property
     def fresh(self) -> int:
-        """Inputs that wait to be committed."""
-        return len(self._fresh)
+        """Inputs that wait to be committed, and those held back that no longer need to be: nothing else may come."""
+        if not self._pressed:
+            return len(self._fresh)
+        most = self.backlog // 2
+        held = sum(len(share.held) for share in self.shares.values() if share.held and share.load <= most)
+        return len(self._fresh) + held
 
     @property
     def committing(self) -> int:
