@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,19 @@ from domains.traffic.sumo.simulation import VEHICLE_M, Observation
 
 SATURATION_VPH = 1800.0
 """Saturation flow of a lane: a headway of two seconds."""
+NAME_MOST, NAME_KEPT = 128, 60
 
 
 def entity_id(signal_id: str) -> str:
-    """The twin of a signal; characters that a topic or an id cannot hold become ``-``."""
-    return f"{SIGNAL.name}/" + "".join("-" if each in " /+#$*?[]{}" else each for each in signal_id)
+    """The twin of a signal; characters that a topic or an id cannot hold become ``-``.
+
+    SUMO joins the names of what it clusters, beyond the 128 characters that a twin's name may have: a long name is cut
+    and ends with a digest of the whole.
+    """
+    name = "".join("-" if each in " /+#$*?[]{}" else each for each in signal_id)
+    if len(name) > NAME_MOST:
+        name = f"{name[:NAME_KEPT]}-{hashlib.sha256(signal_id.encode()).hexdigest()[:8]}"
+    return f"{SIGNAL.name}/{name}"
 
 
 def attributes_of(network: Network, signal: Signal, reach_m: float = 200.0) -> dict[str, list[float]]:

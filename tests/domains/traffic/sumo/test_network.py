@@ -106,6 +106,14 @@ def test_ids_hold_no_characters_of_topics_and_patterns() -> None:
     assert entity_id("cluster_1 2#3/4+") == "signal/cluster_1-2-3-4-"
 
 
+def test_joined_names_are_cut_and_stay_different() -> None:
+    one, other = ("cluster_" + "_".join(str(each) for each in range(100, 140)) + end for end in ("_1", "_2"))
+    assert len(one) > 128
+    assert len(entity_id(one)) <= len("signal/") + 128
+    assert entity_id(one) != entity_id(other)
+    assert entity_id(one).startswith("signal/cluster_100_101")
+
+
 def test_without_the_extra_the_command_line_says_what_to_install(tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['libsumo'] = None\n"
