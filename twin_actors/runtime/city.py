@@ -290,8 +290,9 @@ class City:
     ) -> Predicted:
         """What a field will be, with quantiles: ``city.forecast("road/a1", "speed_kmh", "30min")``.
 
-        It rests on the history of ``last``. The method is chosen by a rolling backtest, whose error stands beside the forecast. ``horizon`` may be several.
-        Raises KeyError with the nearest name and ValueError for a history that is too short.
+        It rests on the history of ``last``. The method is chosen by a rolling backtest, whose error stands beside the
+        forecast. ``horizon`` may be several. Raises KeyError with the nearest name and ValueError for a history that is
+        too short.
         """
         from twin_actors.runtime.predicting import predicted_from_history
 

@@ -61,8 +61,8 @@ class Link:
 
     @property
     def caught_up(self) -> bool:
-        """It has applied again all that an earlier incarnation is known to have applied."""
-        return self.met and self.share.reached >= self.share.outcomes.offset
+        """It has applied again all that an earlier incarnation can be known to have applied."""
+        return self.met and self.share.caught_up
 
 
 class Links:

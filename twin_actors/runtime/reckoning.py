@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -22,14 +23,21 @@ def ledger_by_entity(ask: Ask, routing: Routing, links: Links, deadline_s: float
     this moment answers for all that was sent to it before; what it has applied beyond is known by its offset.
     """
 
-    def now() -> tuple[Any, ...]:
+    def now() -> tuple[Any, ...] | None:
+        if not links.caught_up:
+            return None  # its own counts are behind those that are known of it
         accounts = routing.accounts
         asked = {name: link.handle.fates_by_entity.remote() for name, link in links.links.items() if link.handle}
         nobody = Ledger(received=accounts.received_by_nobody, dead_lettered=accounts.dead_by_nobody)
         arrivals = list(accounts.received), list(accounts.dead), list(accounts.shed)
         return (*arrivals, nobody, list(routing.on_their_way()), asked)
 
-    received, dead, shed, nobody, waiting, asked = ask(now)
+    deadline = time.monotonic() + deadline_s
+    while (taken := ask(now)) is None:
+        if time.monotonic() > deadline:
+            raise TimeoutError("a twin actor is still applying again what it had applied; ask a little later")
+        time.sleep(0.05)  # a pause between two looks, bounded by the deadline
+    received, dead, shed, nobody, waiting, asked = taken
     answers = dict(zip(asked, ray.get(list(asked.values()), timeout=deadline_s), strict=True))
     fates = {entity: fate for _, by_entity in answers.values() for entity, fate in by_entity.items()}
     reached = {name: offset for name, (offset, _) in answers.items()}

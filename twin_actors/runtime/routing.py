@@ -283,16 +283,22 @@ class Routing:
         share.under_way.clear()
         share.sent = share.reached = reached
 
-    def _spill_from_log(self, share: Share, first: int) -> None:
-        """Count what the log holds for a share from an offset on; ``_refill`` reads it when it is due."""
+    def _spill_from_log(self, share: Share, first: int) -> int:
+        """Count what the log holds for a share from an offset on; ``_refill`` reads it when it is due.
+
+        Returns the offset of the last such input, or of the last one known to be applied.
+        """
         share.spilled_from = first
+        last = share.outcomes.offset
         while first < self.committed_until:
             stop = min(first + READ_AT_ONCE, self.committed_until)
             for delivery, number in self._from_log(share, first, stop):
                 readings = count_readings(delivery.payload) if delivery.channel == READING else 0
                 share.spill(delivery.offset, number, readings)
+                last = delivery.offset
             first = stop
         share.spilled_from = None if not share.spilled else share.spilled_from
+        return last
 
     def _from_log(self, share: Share, first: int, stop: int) -> Iterator[tuple[Delivery, int]]:
         if first >= stop:
@@ -312,6 +318,8 @@ class Routing:
         number = share.entities[delivery.place]
         readings = count_readings(delivery.payload) if delivery.channel == READING else 0
         share.quarantined[delivery.offset] = detail
+        if share.recover_to == delivery.offset:
+            share.recover_to = share.reached  # nothing behind it was there when this router began
         self.accounts.bury(number, readings)
         for queue in (share.under_way, share.waiting):
             if delivery in queue:
@@ -399,7 +407,7 @@ class Routing:
         self._untold = self.accounts.lose_held()
         for share in self.shares.values():
             share.sent = share.reached = share.outcomes.offset
-            self._spill_from_log(share, waits_from[share.name])
+            share.recover_to = self._spill_from_log(share, waits_from[share.name])
 
     def _recount(self, offset: int, entry: Entry) -> None:
         if entry.channel == READING:

@@ -27,6 +27,7 @@ class Share:
     sent: int = NOTHING_APPLIED  # offset of the last input sent
     reached: int = NOTHING_APPLIED  # offset up to which the present incarnation has answered
     outcomes: Outcomes = field(default_factory=lambda: NOTHING_COUNTED)
+    recover_to: int = NOTHING_APPLIED  # the last input that the log held for it when this router began
     spilled_from: int | None = None  # where in the log to go on reading; None: all that waits is in memory
     spilled: int = 0
     spilled_readings: dict[int, int] = field(default_factory=dict)  # by entity, of those not known to be applied
@@ -45,6 +46,11 @@ class Share:
     def load(self) -> int:
         """Inputs that wait."""
         return len(self.waiting) + self.spilled
+
+    @property
+    def caught_up(self) -> bool:
+        """The present incarnation has applied all that any before it can have been known to have applied."""
+        return self.reached >= max(self.outcomes.offset, self.recover_to)
 
     @property
     def careful(self) -> bool:

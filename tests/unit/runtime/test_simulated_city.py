@@ -286,3 +286,20 @@ def test_a_lost_call_is_sent_again() -> None:
     assert city.lines["counters"].share.resent == 10
     city.drain()
     assert_same(city.lines["counters"].actor, city.straight("counters"))
+
+
+def test_counts_stand_until_a_twin_is_where_any_before_it_was() -> None:
+    """Router and twin actor die together: what the one had told of the other must not be taken back."""
+    city = filled()
+    city.keep()
+    city.drain()
+    told = city.routing.ledger()
+    assert told.applied == 12
+    city.restart("counters")
+    city.router_restart()
+    share = city.lines["counters"].share
+    assert (share.reached, share.recover_to) == (-1, 11)
+    assert not share.caught_up
+    city.drain()
+    assert share.caught_up
+    assert city.routing.ledger() == told
