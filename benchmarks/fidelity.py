@@ -4,7 +4,7 @@
 
 Each part is a script of its own beside this one and can be run alone. Real data are read beside the project; a part
 whose data or simulator is missing says so under ``skipped`` and leaves its keys out. ``--sumo-from FILE`` takes ``sumo``
-from an earlier run's output, for it takes the better part of an hour.
+from an earlier output, since it takes the better part of an hour.
 """
 
 from __future__ import annotations
