@@ -132,7 +132,7 @@ class Router:
             receive_maximum=RECEIVE_MAXIMUM,
             will=Will(topic=self._topics.status, payload=_status(plan.scenario.city, "lost")),
         )
-        self._committer = Committer(self._log, epoch, wake=self._client.wake, fenced=_end_of_a_stale_router)
+        self._committer = Committer(self._log, epoch, wake=self._client.wake, ended=_end_of_a_router)
         self._thread = threading.Thread(target=self._run, name="router", daemon=True)
         self._thread.start()
 
@@ -180,12 +180,8 @@ class Router:
                         self._memory.save(self._inbox.latest_s())
                     self._memory.trim(self._links.oldest_needed(self._memory.needs))
             self._finish()
-        except StaleEpoch as error:
-            _end_of_a_stale_router(error)
-        except Exception:
-            log.exception("the router's loop failed")
-            # a router that only looks alive is worse than none: Ray starts the process again
-            os._exit(1)
+        except Exception as error:
+            _end_of_a_router(error)
 
     @property
     def _due(self) -> bool:
@@ -430,7 +426,11 @@ def _status(city: str, state: str) -> bytes:
     return json.dumps({"city": city, "status": state}).encode()
 
 
-def _end_of_a_stale_router(error: StaleEpoch) -> None:
-    """A newer router writes the log: this one must not say another word, not even to the broker."""
-    log.error("this router stops: %s", error)
+def _end_of_a_router(error: Exception) -> None:
+    """End this process at once: a router that only looks alive is worse than none, and one that a newer one has
+    replaced must not say another word, not even to the broker. Ray starts the one that is missing."""
+    if isinstance(error, StaleEpoch):
+        log.error("this router stops: %s", error)
+    else:
+        log.error("the router fails", exc_info=error)
     os._exit(3)
