@@ -12,9 +12,12 @@ from numpy.typing import NDArray
 from twin_actors.core import estimation as est
 from twin_actors.core.cleaning import CleaningMemory, CleaningRules, Fate, clean
 from twin_actors.core.columns import Column
+from twin_actors.core.detection.ensemble import detect, flag
+from twin_actors.core.detection.memory import DetectionMemory
+from twin_actors.core.detection.reasons import reason
 from twin_actors.core.inputs import Batch, Channel, rounds
 from twin_actors.core.kind import Kind, Need
-from twin_actors.core.monitoring import Latches, detect, monitor
+from twin_actors.core.monitoring import Latches, monitor
 from twin_actors.core.rolling import Held, roll
 from twin_actors.core.windows import WindowTable
 
@@ -91,7 +94,7 @@ class TwinTable:
         self.cleaning = CleaningMemory.empty(kind.reading.layout.rows, n)
         self.windows = WindowTable(kind, n)
         self.latches = Latches.empty(len(kind.alerts), n)
-        self.ewma = np.zeros((kind.reading.layout.rows, n))
+        self.detection = DetectionMemory.empty(kind.reading.layout.rows, n)
         self.score = np.full((kind.reading.layout.rows, n), np.nan)
         self.revision = np.zeros(n, np.int64)
         self.fates = np.zeros((len(Fate), n), np.int64)
@@ -158,6 +161,9 @@ class TwinTable:
             self._guarded(self._estimate, twins, at_s, cleaned.values, cleaned.usable)
         elif news.any():
             self._guarded(self._estimate, twins[news], at_s[news], cleaned.values[:, news], cleaned.usable[:, news])
+        if (cleaned.refused | (cleaned.accepted & ~cleaned.usable)).any():
+            found = flag(self.detection, twins, at_s, values, cleaned.verdict)
+            self.score[:, twins] = np.where(found, 1.0, self.score[:, twins])
         for column in map(int, np.flatnonzero(cleaned.fate == Fate.REJECTED)):
             row = int(np.argmax(cleaned.refused[:, column]))
             rejections.append(self._rejection(int(positions[column]), row, values[row, column], before, column))
@@ -222,8 +228,14 @@ class TwinTable:
                 mine[..., twins] = changed
         self.x[:, twins] = np.clip(estimate.x, self._low, self._high)
         self.variance[:, twins] = estimate.variance
-        self.score[:, twins], self.ewma[:, twins] = detect(
-            estimate.innovation, estimate.innovation_variance, self.ewma[:, twins]
+        self.score[:, twins] = detect(
+            self.detection,
+            twins,
+            at_s,
+            values,
+            estimate.innovation,
+            estimate.innovation_variance,
+            self._rules.total,
         )
         if not self.windows.empty:
             self.windows.record(values, usable, at_s, twins)
@@ -354,6 +366,21 @@ class TwinTable:
             revision=self.revision.copy(),
         )
 
+    def explain(self, entity: str) -> dict[str, str]:
+        """Why a row of this twin last scored a half or more, by its label and in plain words; empty: never.
+
+        Raises KeyError for an entity that is not in the table.
+        """
+        if entity not in self.ids:
+            raise KeyError(f"{entity} is not in this table of kind {self.kind.name}")
+        twin, layout = self.ids.index(entity), self.kind.reading.layout
+        alarms = [self.detection.last_alarm(row, twin) for row in range(layout.rows)]
+        return {
+            label: reason(label, layout.fields[name].unit, alarm)
+            for label, name, alarm in zip(layout.labels, layout.field_of_row(), alarms, strict=True)
+            if not np.isnan(alarm["at_s"])
+        }
+
     # -- snapshots ---------------------------------------------------------------------------------------------
 
     def snapshot(self) -> dict[str, NDArray[Any]]:
@@ -361,7 +388,7 @@ class TwinTable:
         arrays: dict[str, NDArray[Any]] = {
             name: getattr(self, name)
             for name in (
-                "attributes", "x", "variance", "time_s", "heard_at_s", "desired", "ewma", "score", "revision",
+                "attributes", "x", "variance", "time_s", "heard_at_s", "desired", "score", "revision",
                 "fates", "rejected_fields", "model_errors",
             )
         }  # fmt: skip
@@ -369,6 +396,7 @@ class TwinTable:
             arrays[f"covariance.{number}"] = covariance
         for name, part in (
             ("cleaning", self.cleaning),
+            ("detection", self.detection),
             ("command", self.command),
             ("coupling", self.coupling),
             ("latches", self.latches),
