@@ -77,36 +77,39 @@ def detect(
     new = ~np.isnan(x)
     if not new.any():
         return np.full(x.shape, np.nan)
-    m = memory.rows[:, :, twins]
+    m = np.take(memory.rows, twins, axis=2)
     gaps = not new.all()
     was = m.copy() if gaps else m[_LAST : _LAST_AT + 1].copy()
     last, last_at_s = was[_LAST : _LAST_AT + 1] if gaps else was
     with np.errstate(invalid="ignore", divide="ignore", over="ignore", under="ignore"):
         x = np.clip(np.where(new, x, 0.0) if gaps else x, -charts.LARGEST, charts.LARGEST)
         z = np.minimum(np.abs(innovation) / np.sqrt(np.maximum(innovation_variance, 1e-300)), charts.LARGEST)
-        statistics, usual = _look(memory, m, twins, at_s, x, z, new)
+        statistics, usual_log, scale = _look(memory, m, twins, at_s, x, z, new)
         evidence = np.empty((WEIGHED + 1, *x.shape))
         for view, (unit, weight) in enumerate(zip(_UNITS, _WEIGHTS, strict=True)):
-            evidence[view] = weight * np.minimum(statistics[view] / unit, _MOST) ** 3
+            units = np.minimum(statistics[view] * (1 / unit), _MOST)
+            np.multiply(units * units, units * weight, out=evidence[view])
         evidence[View.STUCK] = np.where(_is_stuck(m, x), _STUCK_EVIDENCE, 0.0)
         total = np.maximum(evidence[:WEIGHED].sum(axis=0), evidence[View.STUCK])
         total = np.where(m[_COUNT] <= LEARNING, 0.0, total)
         through, m[_PEAK], m[_AGE] = charts.latch(m[_PEAK], m[_AGE], total, HOLD, WORSE)
-        score = score_of(through)
+        score = np.zeros(x.shape)
+        spoken = np.nonzero(through)  # few: what is held back scores 0
+        score[spoken] = score_of(through[spoken])
     m[_LAST_AT] = at_s
     at = np.nonzero((score >= 0.5) & new)
     if len(at[0]):
         view = evidence[:, at[0], at[1]].argmax(axis=0)
         memory.alarm[:, at[0], twins[at[1]]] = np.stack(
             [
-                at_s[at[1]], score[at], x[at], last[at], last_at_s[at], m[_SHORT][at], m[_LONG][at], usual[at],
+                at_s[at[1]], score[at], x[at], last[at], last_at_s[at], m[_SHORT][at], m[_LONG][at],
+                np.sinh(usual_log[at]) * scale[at],
                 x[at] - innovation[at], statistics[np.minimum(view, WEIGHED - 1), at[0], at[1]], m[_RUN][at], view,
             ]
         )  # fmt: skip
     if gaps:
-        m, score, evidence = np.where(new, m, was), np.where(new, score, np.nan), np.where(new, evidence, 0.0)
+        m, score = np.where(new, m, was), np.where(new, score, np.nan)
     memory.rows[:, :, twins] = m
-    memory.evidence[:, :, twins] = evidence
     return score
 
 
@@ -145,8 +148,10 @@ def _look(
     x: Column,
     z: Column,
     new: NDArray[np.bool_],
-) -> tuple[Column, Column]:
-    """The statistics of the weighed views ``(4, R, b)`` and the usual value of the hour; ``m`` moves on in place."""
+) -> tuple[Column, Column, Column]:
+    """The statistics of the weighed views ``(4, R, b)``, the usual logarithmic value of the hour and the scale of
+    that logarithm; ``m`` moves on in place.
+    """
     m[_COUNT] += 1.0
     count = m[_COUNT]
     first, learning = count == 1.0, count <= LEARNING
@@ -173,7 +178,7 @@ def _look(
     residual, usual = _season(memory, twins, at_s, log_x, new & ~learning, count)
     statistics[View.SEASON] = _tail(m, _SEASON, residual, weight)
     statistics[View.MODEL] = _tail(m, _MODEL, z, weight)
-    return statistics, np.sinh(usual) * scale
+    return statistics, usual, scale
 
 
 def _tail(m: Column, place: int, magnitude: Column, weight: Column) -> Column:

@@ -46,13 +46,12 @@ class DetectionMemory:
     """Detection's memory of ``n`` twins with ``R`` reading rows.
 
     ``rows (23, R, n)`` statistics (``SLOTS``); ``course (72, R, n)`` usual values by hour on the logarithmic scale,
-    NaN until seen; ``evidence (5, R, n)`` of the last reading; ``alarm (12, R, n)`` the last score of a half or more
-    with what was behind it (``ALARM``), NaN: there was none.
+    NaN until seen; ``alarm (12, R, n)`` the last score of a half or more with what was behind it (``ALARM``), NaN:
+    there was none.
     """
 
     rows: Column
     course: NDArray[np.float32]
-    evidence: NDArray[np.float32]
     alarm: Column
 
     @classmethod
@@ -62,7 +61,6 @@ class DetectionMemory:
         return cls(
             rows=memory,
             course=np.full((HOURS + WEEK_HOURS, rows, n), np.nan, np.float32),
-            evidence=np.zeros((WEIGHED + 1, rows, n), np.float32),
             alarm=np.full((len(ALARM), rows, n), np.nan),
         )
 
