@@ -32,7 +32,8 @@ KIND, FIELD = "footfall", "flow_pph"
 
 SCENARIO = """
 city: bench
-broker: {{url: "mqtt://127.0.0.1:{port}", qos: 0, protocol: 3.1.1}}
+broker: {{url: "mqtt://127.0.0.1:{port}", qos: {qos}}}
+store: {{url: "{store}"}}
 placement: {{entities_per_actor: {per_actor}}}
 clock: {{mode: events}}
 tick_s: 3600
@@ -44,13 +45,15 @@ entities:
 class Load:
     """One run of the load generator, prepared and ready to go."""
 
-    def __init__(self, port: int, count: int, twins: int, start_ms: int, rate: float | None = None) -> None:
+    def __init__(
+        self, port: int, count: int, twins: int, start_ms: int, rate: float | None = None, qos: int = 0
+    ) -> None:
         self.process = subprocess.Popen(
             [sys.executable, str(HERE / "load.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         plan = {
             "host": "127.0.0.1", "port": port, "client_id": f"load-{start_ms}", "count": count, "twins": twins,
-            "root": ROOT, "kind": KIND, "field": FIELD, "start_ms": start_ms, "rate": rate,
+            "root": ROOT, "kind": KIND, "field": FIELD, "start_ms": start_ms, "rate": rate, "qos": qos,
         }  # fmt: skip
         self._say(json.dumps(plan))
         assert self._hear() == "ready"
@@ -71,11 +74,19 @@ class Load:
         return report
 
 
-def bare(port: int, count: int, twins: int, start_ms: int) -> dict[str, float]:
+def bare(port: int, count: int, twins: int, start_ms: int, qos: int = 0) -> dict[str, float]:
     """One run of the bare subscriber."""
-    load = Load(port, count, twins, start_ms)
+    load = Load(port, count, twins, start_ms, qos=qos)
     peer = subprocess.Popen(
-        [sys.executable, str(HERE / "bare_paho.py"), "127.0.0.1", str(port), f"{ROOT}/+/+/telemetry", str(count), "0"],
+        [
+            sys.executable,
+            str(HERE / "bare_paho.py"),
+            "127.0.0.1",
+            str(port),
+            f"{ROOT}/+/+/telemetry",
+            str(count),
+            str(qos),
+        ],
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -90,11 +101,13 @@ def bare(port: int, count: int, twins: int, start_ms: int) -> dict[str, float]:
 class CityUnderTest:
     """A launched city, its processes, and how much of them a run uses."""
 
-    def __init__(self, port: int, twins: int, actors: int) -> None:
+    def __init__(self, port: int, twins: int, actors: int, *, qos: int = 0, store: str = "memory:") -> None:
         from twin_actors import City
 
         self.file = Path(tempfile.mkdtemp()) / "bench.yaml"
-        self.file.write_text(SCENARIO.format(port=port, per_actor=-(-twins // actors), twins=twins))
+        self.qos = qos
+        per_actor = -(-twins // actors)
+        self.file.write_text(SCENARIO.format(port=port, per_actor=per_actor, twins=twins, qos=qos, store=store))
         began = time.monotonic()
         self.city = City.launch(self.file)
         self.launch_s = time.monotonic() - began
@@ -118,9 +131,11 @@ class CityUnderTest:
     def listen(self, on: bool) -> None:
         """Subscribe or unsubscribe the router, so that it takes no share of the machine from another's run."""
 
+        qos = self.qos
+
         def switch(actor: Any) -> None:
             if on:
-                actor._client.subscribe(f"{ROOT}/#", 0)
+                actor._client.subscribe(f"{ROOT}/#", qos)
             else:
                 actor._client.unsubscribe(f"{ROOT}/#")
 
@@ -146,7 +161,7 @@ class CityUnderTest:
             time.sleep(0.04)
 
     def run(self, port: int, count: int, twins: int, start_ms: int) -> dict[str, float]:
-        load = Load(port, count, twins, start_ms)
+        load = Load(port, count, twins, start_ms, qos=self.qos)
         before = self.city.ledger().applied
         cpu = self.cpu_s()
         report = load.go()
@@ -277,7 +292,7 @@ def measure(count: int, pairs: int, twins: int) -> dict[str, Any]:
                 for n in range(3)
             ]
         finally:
-            city.city.down()
+            city.city.down(volumes=True)
     median = statistics.median
     bare_rate = median(run["rate"] for run in bare_runs)
     naive_rate = median(run["rate"] for run in naive_runs)

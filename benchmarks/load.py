@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import select
 import socket
 import struct
 import sys
 import time
+
+MOST_OPEN = 5_000
+"""QoS 1 messages that the broker may owe an acknowledgement for; packet identifiers must not meet themselves."""
 
 
 def length(number: int) -> bytes:
@@ -25,9 +29,30 @@ def text(value: str) -> bytes:
     return struct.pack(">H", len(data)) + data
 
 
-def publish_packet(topic: str, payload: bytes) -> bytes:
-    body = text(topic) + payload
-    return b"\x30" + length(len(body)) + body
+def publish_packet(topic: str, payload: bytes, mid: int = 0) -> bytes:
+    """A PUBLISH of QoS 0, or of QoS 1 with a packet identifier."""
+    body = text(topic) + (struct.pack(">H", mid) if mid else b"") + payload
+    return (b"\x32" if mid else b"\x30") + length(len(body)) + body
+
+
+class Acknowledged:
+    """Counts the PUBACKs that come back on a socket, and waits until few enough are outstanding."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock, self._bytes = sock, 0
+
+    def wait(self, sent: int, most_open: int) -> None:
+        while sent - self._bytes // 4 > most_open:
+            self._take(block=True)
+        self._take(block=False)
+
+    def _take(self, *, block: bool) -> None:
+        if not block and not select.select([self._sock], [], [], 0)[0]:
+            return
+        data = self._sock.recv(65_536)
+        if not data:
+            raise ConnectionError("the broker has hung up on the load generator")
+        self._bytes += len(data)
 
 
 def connect(host: str, port: int, client_id: str) -> socket.socket:
@@ -55,11 +80,15 @@ def main() -> None:
     sock = connect(plan["host"], plan["port"], plan["client_id"])
     items = readings(plan["count"], plan["twins"], plan["root"], plan["kind"], plan["field"])
     start_ms = plan["start_ms"]
-    rate = plan.get("rate")
+    rate, qos = plan.get("rate"), plan.get("qos", 0)
     template = '{{"ts": {ts}, "values": {{"' + plan["field"] + '": {value}}}}}'
     if rate is None:
         packets = [
-            publish_packet(f"{plan['root']}/{e}/telemetry", template.format(ts=start_ms + n, value=v).encode())
+            publish_packet(
+                f"{plan['root']}/{e}/telemetry",
+                template.format(ts=start_ms + n, value=v).encode(),
+                n % 60_000 + 1 if qos else 0,
+            )
             for n, (e, v) in enumerate(items)
         ]
         chunks = [b"".join(packets[n : n + 200]) for n in range(0, len(packets), 200)]
@@ -67,8 +96,13 @@ def main() -> None:
     sys.stdin.readline()
     began = time.time()
     if rate is None:
-        for chunk in chunks:
+        acknowledged = Acknowledged(sock)
+        for number, chunk in enumerate(chunks, start=1):
             sock.sendall(chunk)
+            if qos:
+                acknowledged.wait(number * 200, MOST_OPEN)
+        if qos:
+            acknowledged.wait(len(packets), 0)
     else:
         topics = [f"{plan['root']}/{entity}/telemetry" for entity, _ in items]
         due = time.perf_counter()

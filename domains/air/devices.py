@@ -59,6 +59,7 @@ class AirDrivers(Drivers):
     emission_factor: Column = driver("1", default=1.0, minimum=0.0, maximum=100.0)
     smoke_pm25_ugm3_h: Column = driver("ug/m3/h", default=0.0, minimum=0.0, maximum=5000.0)
     wind_ms: Column = driver("m/s", default=2.5, minimum=0.0, maximum=50.0)
+    wind_from_deg: Column = driver("deg", default=270.0, minimum=0.0, maximum=360.0)
     temp_c: Column = driver("degC", default=15.0, minimum=-50.0, maximum=50.0)
     utc_offset_h: Column = driver("h", default=0.0, minimum=-12.0, maximum=14.0)
 
@@ -111,6 +112,9 @@ def drive(
     fresh = np.sqrt(-np.expm1(-2.0 * dt_h / WEATHER_MEMORY_H))
     wind = drivers.wind_ms + (state.wind_ms - drivers.wind_ms) * kept
     moved["wind_ms"] = np.maximum(wind + WIND_SD_MS * fresh * chance.standard_normal(shape), 0.0)
+    blows_to = np.radians(drivers.wind_from_deg + 180.0)
+    moved["wind_east_ms"] = moved["wind_ms"] * np.sin(blows_to)
+    moved["wind_north_ms"] = moved["wind_ms"] * np.cos(blows_to)
     warm = drivers.temp_c + TEMP_SWING_C * np.cos(2.0 * np.pi * (hour - 15.0) / 24.0)
     moved["temp_c"] = warm + (state.temp_c - warm) * kept + TEMP_SD_C * fresh * chance.standard_normal(shape)
     return state.replace(**moved)

@@ -19,6 +19,8 @@ EPA_2024, HJ_633_2012, HJ_633_2026 = 0, 1, 2
 DAY_HOURS_NEEDED = 20  # of 24, GB 3095-2012 Table 4
 EIGHT_HOURS_NEEDED = 6  # of 8, GB 3095-2012 Table 4; 75 per cent in 40 CFR 50 Appendix U as well
 
+PM_ORDER_RATIO = 1.2
+
 MOBILE_LAB_FROM_AQI = 150.0
 MOBILE_LAB_VISIT_S = 7200.0  # two clock hours, the least from which a NowCast can be computed
 
@@ -31,7 +33,8 @@ def predict(
     dc/dt = −(c − background)/τ + emission, so over ``dt`` with constant inputs
     c ← c e^(−dt/τ) + (background + emission τ)(1 − e^(−dt/τ)). This is the one-box model with a single first-order
     loss (Jacob, Introduction to Atmospheric Chemistry, 1999, section 3.1), τ being the time in which the box is
-    ventilated. Particles of traffic below 2.5 µm are part of PM10 and raise both. Wind and temperature stay.
+    ventilated. Particles of traffic below 2.5 µm are part of PM10 and raise both. What neighbours say of a silent
+    station takes the place of its background. Wind and temperature stay.
     """
     tau_h = attributes.tau_h
     exchanges = step.dt_s / 3600.0 / tau_h
@@ -41,14 +44,19 @@ def predict(
         # A sum of two parts that are never negative, so that nothing cancels when little is left of either.
         return now * kept + (background + emission_per_h * tau_h) * renewed
 
+    def background(name: str) -> Column:
+        nearby: Column = getattr(couplings, f"nearby_{name}")
+        usual: Column = getattr(attributes, f"background_{name}")
+        return np.where(nearby >= 0.0, nearby, usual)
+
     particles = couplings.traffic_pm25_ugm3_h
     return state.replace(
-        pm25_ugm3=mixed(state.pm25_ugm3, attributes.background_pm25_ugm3, particles),
-        pm10_ugm3=mixed(state.pm10_ugm3, attributes.background_pm10_ugm3, particles),
-        so2_ugm3=mixed(state.so2_ugm3, attributes.background_so2_ugm3),
-        no2_ugm3=mixed(state.no2_ugm3, attributes.background_no2_ugm3, couplings.traffic_no2_ugm3_h),
-        co_mgm3=mixed(state.co_mgm3, attributes.background_co_mgm3),
-        o3_ugm3=mixed(state.o3_ugm3, attributes.background_o3_ugm3),
+        pm25_ugm3=mixed(state.pm25_ugm3, background("pm25_ugm3"), particles),
+        pm10_ugm3=mixed(state.pm10_ugm3, background("pm10_ugm3"), particles),
+        so2_ugm3=mixed(state.so2_ugm3, background("so2_ugm3")),
+        no2_ugm3=mixed(state.no2_ugm3, background("no2_ugm3"), couplings.traffic_no2_ugm3_h),
+        co_mgm3=mixed(state.co_mgm3, background("co_mgm3")),
+        o3_ugm3=mixed(state.o3_ugm3, background("o3_ugm3")),
     )
 
 
@@ -126,6 +134,17 @@ def _averaged_pollutants(averages: aqi.Averages, standard: Column) -> Column:
     return np.asarray(np.where(np.rint(standard) == EPA_2024, of_epa, of_hj))
 
 
+def pm_order_excess_ugm3(attributes: AirAttributes, windows: AirWindows) -> Column:
+    """PM2.5 of the last whole hour above 1.2 PM10 and the margin, µg/m³ ``(n,)``; −1 where one of them is missing.
+
+    Fine dust is part of PM10, but two analysers of different make differ: without a margin 1 to 10 % of the hours of
+    twelve Beijing stations would be faults, with it 0.4 to 1 (one station: 4).
+    """
+    fine, coarse = windows.pm25_hourly_ugm3[1], windows.pm10_hourly_ugm3[1]
+    over = fine - PM_ORDER_RATIO * coarse - attributes.pm_margin_ugm3
+    return np.where(np.isnan(over), -1.0, over)
+
+
 def indicators(state: AirState, attributes: AirAttributes, command: Command, windows: AirWindows) -> Indicators:
     """Indices and NowCasts, always finite: an average without enough hours is the estimate of now."""
     averages = hourly_averages(windows)
@@ -141,6 +160,8 @@ def indicators(state: AirState, attributes: AirAttributes, command: Command, win
         "aqi_now": sub_indices(estimate, attributes.standard).max(axis=0),
         "nowcast_pm25_ugm3": aqi.truncate(np.maximum(filled.pm25_nowcast, 0.0), 1),
         "nowcast_pm10_ugm3": aqi.truncate(np.maximum(filled.pm10_nowcast, 0.0), 0),
+        "pm25_24h_ugm3": filled.pm25_24h,
+        "pm_order_excess_ugm3": pm_order_excess_ugm3(attributes, windows) + np.zeros_like(state.pm25_ugm3),
         "averaged_pollutants": _averaged_pollutants(averages, attributes.standard) + np.zeros_like(state.pm25_ugm3),
     }
 
@@ -180,6 +201,12 @@ AIR_STATION = Kind(
         Indicator(name="aqi_now", unit="1", doc="The index if the air stayed as it is estimated now."),
         Indicator(name="nowcast_pm25_ugm3", unit="ug/m3", doc="EPA NowCast of PM2.5, else the estimate of now."),
         Indicator(name="nowcast_pm10_ugm3", unit="ug/m3", doc="EPA NowCast of PM10, else the estimate of now."),
+        Indicator(name="pm25_24h_ugm3", unit="ug/m3", doc="24-hour mean of PM2.5, else the estimate of now."),
+        Indicator(
+            name="pm_order_excess_ugm3",
+            unit="ug/m3",
+            doc="PM2.5 above 1.2 PM10 and pm_margin_ugm3 in the last whole hour; -1: not known.",
+        ),
         Indicator(
             name="averaged_pollutants",
             unit="1",
@@ -187,6 +214,13 @@ AIR_STATION = Kind(
         ),
     ),
     alerts=(
+        Alert(
+            name="pm25_above_pm10",
+            of="pm_order_excess_ugm3",
+            above=0.0,
+            for_s=7200.0,
+            says="PM2.5 above PM10 by more than the margin for hours: one of the analysers is wrong.",
+        ),
         Alert(
             name="unhealthy_air",
             of="aqi",

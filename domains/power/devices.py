@@ -31,7 +31,6 @@ WARMEST_HOUR = 15.0
 VOLTAGE_MEMORY_S = 60.0
 VOLTAGE_SD_PU = 0.003
 NO_LOAD_VOLTAGE_PU = 1.03
-SAG_PU = 0.04  # at rated load, what the tap changer leaves
 
 
 class SubstationDrivers(Drivers):
@@ -88,7 +87,9 @@ def drive(
     usual_c = drivers.ambient_temp_c + AMBIENT_SWING_C * course
     ambient = _wander(state.ambient_temp_c, usual_c, AMBIENT_SD_C, WEATHER_MEMORY_S, step.dt_s, chance)
     served = loading.served_mw(demand, couplings.transfer_mw, attributes, command)
-    usual_pu = NO_LOAD_VOLTAGE_PU + drivers.grid_voltage_pu - SAG_PU * loading.load_factor(served, attributes)
+    usual_pu = (
+        NO_LOAD_VOLTAGE_PU + drivers.grid_voltage_pu - attributes.sag_pu * loading.load_factor(served, attributes)
+    )
     voltage = _wander(state.voltage_pu, usual_pu, VOLTAGE_SD_PU, VOLTAGE_MEMORY_S, step.dt_s, chance)
     return state.replace(demand_mw=demand, ambient_temp_c=ambient, voltage_pu=np.maximum(voltage, 0.0))
 

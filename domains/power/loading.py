@@ -18,9 +18,9 @@ def ordered_shed_mw(attributes: SubstationAttributes, command: SubstationCommand
     return np.asarray((attributes.block_mw * command.block_shed).sum(axis=0))
 
 
-def asked_mw(demand_mw: Column, transfer_mw: Column) -> Column:
+def asked_mw(demand_mw: Column, transfer_mw: Column, command: SubstationCommand) -> Column:
     """What customers here and load moved here ask for, MW; more cannot be moved away than there is."""
-    return np.maximum(demand_mw + transfer_mw, 0.0)
+    return np.maximum(demand_mw + transfer_mw + command.tie_mw, 0.0)
 
 
 def shed_mw(asked: Column, attributes: SubstationAttributes, command: SubstationCommand) -> Column:
@@ -32,7 +32,7 @@ def served_mw(
     demand_mw: Column, transfer_mw: Column, attributes: SubstationAttributes, command: SubstationCommand
 ) -> Column:
     """What flows through the transformer, MW."""
-    asked = asked_mw(demand_mw, transfer_mw)
+    asked = asked_mw(demand_mw, transfer_mw, command)
     return np.asarray(asked - shed_mw(asked, attributes, command))
 
 

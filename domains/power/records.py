@@ -10,20 +10,27 @@ from twin_actors.core.columns import (
     Couplings,
     Reading,
     State,
+    Windows,
     attribute,
     command,
     coupling,
     memory,
+    profile,
     reading,
     state,
 )
+from twin_actors.core.units import register_unit
+
+register_unit("MW/K", "power per temperature difference")
 
 BLOCK = Axis("block", ("b1", "b2", "b3", "b4", "b5"))
 """Groups of feeders behind one breaker each, the units in which load is shed."""
 
 
 class SubstationAttributes(Attributes):
-    """The transformer and its blocks.
+    """The transformer, its blocks, and how its customers' load answers the weather.
+
+    ``thermal_standard``: 0 IEC 60076-7, 1 IEEE C57.91 clause 7 (oil_exponent is its n, winding_exponent its 2m).
 
     Thermal defaults: the recommended characteristics of IEC 60076-7 for an ONAF power transformer.
 
@@ -31,6 +38,7 @@ class SubstationAttributes(Attributes):
     winding_tau_min 4, loss_ratio 5, winding_exponent 1.6, k11 1, k21 1, k22 2.
     """
 
+    thermal_standard: Column = attribute("1", default=0.0, minimum=0.0, maximum=1.0)
     rated_mva: Column = attribute("MVA", default=40.0, minimum=0.01, maximum=5000.0)
     power_factor: Column = attribute("1", default=0.95, minimum=0.1, maximum=1.0)
     block_mw: Column = attribute("MW", BLOCK, default=0.0, minimum=0.0)  # 0: there is no such block
@@ -50,6 +58,11 @@ class SubstationAttributes(Attributes):
     ambient_default_c: Column = attribute("degC", default=20.0, minimum=-50.0, maximum=60.0)
     hot_spot_limit_c: Column = attribute("degC", default=120.0, minimum=60.0, maximum=200.0)
     oil_limit_c: Column = attribute("degC", default=105.0, minimum=40.0, maximum=150.0)
+    sag_pu: Column = attribute("pu", default=0.04, minimum=0.0, maximum=0.3)  # from no load to rated load
+    heating_mw_per_k: Column = attribute("MW/K", default=0.0, minimum=0.0)  # below that temperature
+    heating_below_c: Column = attribute("degC", default=15.0)
+    cooling_mw_per_k: Column = attribute("MW/K", default=0.0, minimum=0.0)  # above that temperature
+    cooling_above_c: Column = attribute("degC", default=22.0)
 
 
 class SubstationReading(Reading):
@@ -81,12 +94,24 @@ class SubstationState(State):
     h2_k: Column = state("K", default=10.6, minimum=0.0, maximum=500.0, unsure_sd=8.0, drift=0.5)
     ageing_h: Column = memory("h", minimum=0.0)
     transfer_mw: Column = memory("MW")
+    hour_of_week_h: Column = memory("h", minimum=0.0, maximum=168.0)  # where the usual week is read
+
+
+class SubstationWindows(Windows):
+    """The usual week of load and weather, hour by hour (UTC)."""
+
+    usual_load_mw: Column = profile("MW", of="load_mw", period="week", bins=168)
+    usual_ambient_c: Column = profile("degC", of="ambient_temp_c", period="week", bins=168)
 
 
 class SubstationCommand(Command):
-    """Breaker positions of the blocks: 0 connected, 1 disconnected; a breaker stays where it was put."""
+    """Breaker positions of the blocks (0 connected, 1 disconnected; a breaker stays where it was put), and ties.
+
+    ``tie_mw`` is the net load that the tie switches to neighbours bring here (negative: take away from here).
+    """
 
     block_shed: Column = command("1", BLOCK, default=0.0, minimum=0.0, maximum=1.0)
+    tie_mw: Column = command("MW", default=0.0, minimum=-2000.0, maximum=2000.0)
 
 
 class SubstationCouplings(Couplings):

@@ -1,4 +1,4 @@
-"""The thermal model of an oil-immersed transformer: IEC 60076-7, exponential form, as pure column functions.
+"""The thermal model of an oil-immersed transformer by IEC 60076-7 or IEEE C57.91, as pure column functions.
 
 Every function takes numpy columns (or plain numbers) that broadcast against each other and mutates nothing.
 Temperatures are in °C, rises and gradients in K, times in s unless the name says otherwise.
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from twin_actors.core.columns import Column
 
@@ -25,8 +26,15 @@ _WEIGHTS = (5 / 18, 8 / 18, 5 / 18)
 _NEWTON_STEPS = 8
 
 
+IEC_60076_7, IEEE_C57_91 = 0, 1
+"""Numbers of the attribute ``thermal_standard``."""
+
+_LEAST_RISE = 1e-3  # of the rated oil rise: where the time constant of IEEE C57.91 is not computed further down
+_TAU_RANGE = (0.2, 5.0)
+
+
 class Transformer(Protocol):
-    """The constants of IEC 60076-7 in its own symbols."""
+    """The constants of IEC 60076-7 in its own symbols; IEEE C57.91 calls x n, y 2m, and needs no k."""
 
     oil_rise_k: Column  # Δθor: top-oil rise in steady state at rated losses
     hotspot_factor: Column  # H
@@ -41,6 +49,7 @@ class Transformer(Protocol):
     k22: Column
     ambient_default_c: Column
     upgraded_paper: Column  # 1: thermally upgraded paper
+    thermal_standard: Column  # 0: IEC 60076-7, 1: IEEE C57.91
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,64 +85,103 @@ def steady_hot_spot(load_factor: Column, ambient_c: Column, transformer: Transfo
     return ambient_c + oil_rise(load_factor, transformer) + hot_spot_rise(load_factor, transformer)
 
 
-def ageing_rate(hot_spot_c: Column, upgraded_paper: Column) -> Column:
-    """Relative ageing rate V, 1 at the rated hot spot (IEC 60076-7, relative ageing rate; IEEE C57.91).
+def ageing_rate(hot_spot_c: Column, upgraded_paper: Column, standard: Column | float = IEC_60076_7) -> Column:
+    """Relative ageing rate V, 1 at the rated hot spot (IEC 60076-7, relative ageing rate; IEEE C57.91, F_AA).
 
-    Plain kraft paper: V = 2^((θh − 98)/6). Thermally upgraded paper (``upgraded_paper`` 1):
-    V = exp(15000/383 − 15000/(θh + 273)), which is 1 at 110 °C.
+    Thermally upgraded paper (``upgraded_paper`` 1), both standards: V = exp(15000/383 − 15000/(θh + 273)), 1 at 110 °C.
+    Plain kraft paper: V = 2^((θh − 98)/6) by IEC, exp(15000/368 − 15000/(θh + 273)), 1 at 95 °C, by IEEE (55 °C rise).
     """
     bounded_c = np.minimum(hot_spot_c, HOTTEST_AGEING_C)
-    plain = np.exp2((bounded_c - 98.0) / 6.0)
-    if not np.any(upgraded_paper):
+    plain: Column = np.exp2((bounded_c - 98.0) / 6.0)
+    ieee = np.asarray(standard) > 0.5
+    if not np.any(upgraded_paper) and not np.any(ieee):
         return np.asarray(plain)
     kelvin = np.maximum(bounded_c + 273.0, 1.0)
+    plain = np.where(ieee, np.exp(15000.0 / 368.0 - 15000.0 / kelvin), plain)
     return np.where(upgraded_paper > 0.5, np.exp(15000.0 / 383.0 - 15000.0 / kelvin), plain)
+
+
+def ieee_oil_tau_ratio(rise: Column, settled: Column, exponent: Column) -> Column:
+    """Top-oil time constant over the rated one, IEEE C57.91-2011 clause 7.2.6, for rises in parts of the rated rise.
+
+    τ/τR = (U − u)/(U^(1/n) − u^(1/n)), and its limit n·U^(1 − 1/n) where the oil is settled. Taken anew in every short
+    step it solves τR·du/dt = U^(1/n) − u^(1/n), of which the clause's constant is the chord.
+    """
+    low, high = np.maximum(rise, _LEAST_RISE), np.maximum(settled, _LEAST_RISE)
+    apart = np.abs(high - low) > 1e-6
+    chord = np.where(apart, high - low, 1.0) / np.where(apart, high ** (1.0 / exponent) - low ** (1.0 / exponent), 1.0)
+    return np.clip(np.where(apart, chord, exponent * high ** (1.0 - 1.0 / exponent)), *_TAU_RANGE)
 
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """How the temperatures go on from a start under a constant load factor: exact at any later moment.
+    """How the temperatures go on from a start under a constant load factor.
 
     IEC 60076-7, exponential equations: each of top oil, Δθh1 and Δθh2 relaxes to its steady value with the
-    time constants k11·τo, k22·τw and τo/k22. Ambient relaxes to ``ambient_default_c`` with
-    ``AMBIENT_MEMORY_S``, which adds one term to the oil; an ambient at its default stays there and leaves the
+    time constants k11·τo, k22·τw and τo/k22: exact at any later moment. Ambient relaxes to ``ambient_default_c``
+    with ``AMBIENT_MEMORY_S``, which adds one term to the oil; an ambient at its default stays there and leaves the
     standard's own exponential step.
+
+    IEEE C57.91 clause 7: one gradient (Δθh1, with τw) and a top oil whose time constant depends on where it stands
+    (``ieee_oil_tau_ratio``), so that there only short steps are exact.
     """
 
     start: Temperatures
-    transformer: Transformer
+    usual_c: Column
     settled_oil_c: Column
     settled_h1_k: Column
     settled_h2_k: Column
+    oil_tau_s: Column
+    h1_tau_s: Column
+    h2_tau_s: Column
+    upgraded_paper: Column
+    standard: Column
 
     @classmethod
     def of(cls, start: Temperatures, load_factor: Column, transformer: Transformer) -> Course:
         """The course from ``start`` under ``load_factor`` (not negative)."""
         gradient_k = hot_spot_rise(load_factor, transformer)
+        rise_k = oil_rise(load_factor, transformer)
+        oil_tau_s = 60.0 * transformer.k11 * transformer.oil_tau_min
+        h1_tau_s = 60.0 * transformer.k22 * transformer.winding_tau_min
+        h2_tau_s = 60.0 * transformer.oil_tau_min / transformer.k22
+        k21 = transformer.k21
+        ieee = transformer.thermal_standard > 0.5
+        if np.any(ieee):
+            rated_k = transformer.oil_rise_k
+            ratio = ieee_oil_tau_ratio(
+                (start.oil_c - start.ambient_c) / rated_k, rise_k / rated_k, transformer.oil_exponent
+            )
+            winding_tau_s = 60.0 * transformer.winding_tau_min
+            oil_tau_s = np.where(ieee, 60.0 * transformer.oil_tau_min * ratio, oil_tau_s)
+            h1_tau_s = np.where(ieee, winding_tau_s, h1_tau_s)
+            h2_tau_s = np.where(ieee, winding_tau_s, h2_tau_s)
+            k21 = np.where(ieee, 1.0, k21)
         return cls(
             start=start,
-            transformer=transformer,
-            settled_oil_c=transformer.ambient_default_c + oil_rise(load_factor, transformer),
-            settled_h1_k=transformer.k21 * gradient_k,
-            settled_h2_k=(transformer.k21 - 1.0) * gradient_k,
+            usual_c=transformer.ambient_default_c,
+            settled_oil_c=transformer.ambient_default_c + rise_k,
+            settled_h1_k=k21 * gradient_k,
+            settled_h2_k=(k21 - 1.0) * gradient_k,
+            oil_tau_s=oil_tau_s,
+            h1_tau_s=h1_tau_s,
+            h2_tau_s=h2_tau_s,
+            upgraded_paper=transformer.upgraded_paper,
+            standard=transformer.thermal_standard,
         )
 
     def after(self, dt_s: Column) -> Temperatures:
         """The temperatures ``dt_s`` seconds after the start."""
-        start, transformer = self.start, self.transformer
-        oil_tau_s = 60.0 * transformer.k11 * transformer.oil_tau_min
-        quick = np.exp(-dt_s / oil_tau_s)
+        start = self.start
+        quick = np.exp(-dt_s / self.oil_tau_s)
         slow = np.exp(-dt_s / AMBIENT_MEMORY_S)
-        h1_kept = np.exp(-dt_s / (60.0 * transformer.k22 * transformer.winding_tau_min))
-        h2_kept = np.exp(-dt_s * transformer.k22 / (60.0 * transformer.oil_tau_min))
-        usual_c = transformer.ambient_default_c
-        unusual_k = start.ambient_c - usual_c
-        followed = AMBIENT_MEMORY_S / (AMBIENT_MEMORY_S - oil_tau_s) * (slow - quick)
+        unusual_k = start.ambient_c - self.usual_c
+        followed = AMBIENT_MEMORY_S / (AMBIENT_MEMORY_S - self.oil_tau_s) * (slow - quick)
         return Temperatures(
-            ambient_c=usual_c + unusual_k * slow,
+            ambient_c=self.usual_c + unusual_k * slow,
             oil_c=self.settled_oil_c + (start.oil_c - self.settled_oil_c) * quick + unusual_k * followed,
-            h1_k=self.settled_h1_k + (start.h1_k - self.settled_h1_k) * h1_kept,
-            h2_k=self.settled_h2_k + (start.h2_k - self.settled_h2_k) * h2_kept,
+            h1_k=self.settled_h1_k + (start.h1_k - self.settled_h1_k) * np.exp(-dt_s / self.h1_tau_s),
+            h2_k=self.settled_h2_k + (start.h2_k - self.settled_h2_k) * np.exp(-dt_s / self.h2_tau_s),
         )
 
     def loss_of_life_h(self, dt_s: Column) -> Column:
@@ -142,11 +190,32 @@ class Course:
         The hot spot at the three instants is exact, so only the quadrature errs: below 0.1 % of the loss for
         steps of three minutes, also when the load leaps between nothing and twice the rated one (see the tests).
         """
-        upgraded = self.transformer.upgraded_paper
         rate: Column = np.zeros(())
         for node, weight in zip(_NODES, _WEIGHTS, strict=True):
-            rate = rate + weight * ageing_rate(self.after(dt_s * node).hot_spot_c, upgraded)
+            rate = rate + weight * ageing_rate(self.after(dt_s * node).hot_spot_c, self.upgraded_paper, self.standard)
         return np.asarray(rate * dt_s / 3600.0)
+
+    def chosen(self, mask: NDArray[np.bool_]) -> Course:
+        """The courses of some entities as flat columns, in the order of ``mask (…, n)``."""
+
+        def flat(column: Column) -> Column:
+            return np.broadcast_to(column, mask.shape)[mask]
+
+        start = self.start
+        return Course(
+            start=Temperatures(
+                ambient_c=flat(start.ambient_c), oil_c=flat(start.oil_c), h1_k=flat(start.h1_k), h2_k=flat(start.h2_k)
+            ),
+            usual_c=flat(self.usual_c),
+            settled_oil_c=flat(self.settled_oil_c),
+            settled_h1_k=flat(self.settled_h1_k),
+            settled_h2_k=flat(self.settled_h2_k),
+            oil_tau_s=flat(self.oil_tau_s),
+            h1_tau_s=flat(self.h1_tau_s),
+            h2_tau_s=flat(self.h2_tau_s),
+            upgraded_paper=flat(self.upgraded_paper),
+            standard=flat(self.standard),
+        )
 
 
 def permissible_load_factor(limit_c: Column, ambient_c: Column, transformer: Transformer) -> Column:

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-from domains.traffic.axes import MOVEMENT
+from domains.traffic.axes import LANE, MOVEMENT
 from domains.traffic.equations import S_PER_H
 from twin_actors.core.columns import Column, Drivers, driver
 
@@ -17,6 +17,9 @@ DEMAND_SWING = 0.08
 """Standard deviation of demand around its course, as a share of the course."""
 SPEED_SWING = 0.04
 """Standard deviation of speed around what the flow allows, as a share of it."""
+
+PROGRAM_STAGE_S = 30.0
+"""How long each stage of a simulated signal shows while nobody commands it."""
 
 # A weekday of commuting: relative flow at the full hours, 1 at the height of the evening peak.
 WEEKDAY = np.array(
@@ -35,6 +38,15 @@ class IntersectionDrivers(Drivers):
         "veh/h", MOVEMENT, minimum=0, maximum=8000, default=(120, 420, 120, 420, 120, 420, 120, 420)
     )
     """Demand at the height of an ordinary day."""
+    utc_offset_h: Column = driver("h", minimum=-12, maximum=14, default=0)
+
+
+class SignalDrivers(Drivers):
+    """Arrivals at a simulated signal."""
+
+    demand_factor: Column = driver("1", minimum=0, maximum=10, default=1)
+    base_vph: Column = driver("veh/h", LANE, minimum=0, maximum=3000, default=350)
+    """Arrivals per lane at the height of an ordinary day."""
     utc_offset_h: Column = driver("h", minimum=-12, maximum=14, default=0)
 
 

@@ -63,6 +63,8 @@ class State(columns.State):
     demand_vph: Column = state("veh/h", MOVEMENT, minimum=0, default=300, unsure_sd=250, drift=150)
     coupled_vph: Column = memory("veh/h", MOVEMENT, minimum=0)
     """What other twins send here (upstream junctions, events), as of the last step."""
+    blocked_share: Column = memory("1", MOVEMENT, minimum=0, maximum=1)
+    """Share of the discharge that the road beyond has no room for (spillback), as of the last step."""
     served_veh: Column = memory("veh", minimum=0)
     """Vehicles that crossed, since the twin began."""
     turned_away_veh: Column = memory("veh", minimum=0)
@@ -83,6 +85,8 @@ class Couplings(columns.Couplings):
     """Traffic that other twins send."""
 
     upstream_vph: Column = coupling("veh/h", MOVEMENT)
+    blocked_share: Column = coupling("1", MOVEMENT, hold_s=120)
+    """1 where the road that a movement leads to is full: its vehicles wait though they have green."""
     event_vph: Column = coupling("veh/h")
     """Traffic of an event nearby, spread over the movements in proportion to their saturation flow."""
 
@@ -120,17 +124,26 @@ def capacity_vph(attributes: Attributes, command: Command) -> Column:
     return capacity
 
 
+def open_capacity_vph(state: State, attributes: Attributes, command: Command) -> Column:
+    """Capacity of each movement ``(m, …)``, veh/h, without what a full road beyond keeps back."""
+    open_vph: Column = capacity_vph(attributes, command) * (1.0 - np.clip(state.blocked_share, 0.0, 1.0))
+    return open_vph
+
+
 def predict(state: State, attributes: Attributes, command: Command, couplings: Couplings, step: Step) -> State:
     """x(k+1) = max(0, x(k) + T (arrivals − S g/C)): exact for any T while its inputs hold.
 
-    Vehicles are conserved: demand + coupled flow = change of queue + served + turned away.
+    Vehicles are conserved: demand + coupled flow = change of queue + served + turned away. What a full road beyond has
+    no room for stays in the queue (spillback), so nothing vanishes between two junctions.
     Source: the store-and-forward model of Diakaki, Papageorgiou and Aboudolas (2002), Control Engineering
     Practice 10 (TUC).
     """
     hours = step.dt_s / S_PER_H
-    coupled = state.replace(coupled_vph=coupled_vph(attributes, couplings))
+    coupled = state.replace(
+        coupled_vph=coupled_vph(attributes, couplings), blocked_share=np.clip(couplings.blocked_share, 0.0, 1.0)
+    )
     arriving_veh = arrival_vph(coupled, attributes, command) * hours
-    leaving_veh = np.minimum(state.queue_veh + arriving_veh, capacity_vph(attributes, command) * hours)
+    leaving_veh = np.minimum(state.queue_veh + arriving_veh, open_capacity_vph(coupled, attributes, command) * hours)
     queue_veh = np.maximum(state.queue_veh + arriving_veh - leaving_veh, 0.0)
     away_veh = turned_away_vph(state, attributes, command) * hours
     return coupled.replace(
@@ -149,7 +162,7 @@ def turned_away_vph(state: State, attributes: Attributes, command: Command) -> C
 
 def discharge_vph(state: State, attributes: Attributes, command: Command) -> Column:
     """Flow out of each movement ``(m, …)``, veh/h: capacity while anybody waits, else what arrives."""
-    capacity = capacity_vph(attributes, command)
+    capacity = open_capacity_vph(state, attributes, command)
     arriving = arrival_vph(state, attributes, command)
     # Queues of less than a vehicle are left over by the filter rather than cars at a stop line.
     flowing: Column = np.where(state.queue_veh >= 1.0, capacity, np.minimum(arriving, capacity))
@@ -184,6 +197,7 @@ def indicators(state: State, attributes: Attributes, command: Command, windows: 
         "los": level_of_service(mean_delay_s, HCM_SIGNAL_LIMITS_S),
         "webster_cycle_s": cycle_s,
         "spillback": (state.queue_veh / attributes.storage_veh).max(axis=0),
+        "blocked_share": np.where(attributes.saturation_vph > 0, state.blocked_share, 0.0).max(axis=0),
         "throughput_vph": discharge_vph(state, attributes, command).sum(axis=0),
         "turned_away_vph": turned_away_vph(state, attributes, command),
     }
@@ -197,6 +211,7 @@ SHOWS = (
     Indicator(name="los", unit="1", doc="Level of service by HCM 2000, Exhibit 16-2", labels=LEVELS),
     Indicator(name="webster_cycle_s", unit="s", doc="Webster's optimum cycle, within the controller's limits"),
     Indicator(name="spillback", unit="1", doc="Fullest approach: queue as a share of its storage"),
+    Indicator(name="blocked_share", unit="1", doc="Worst movement: share of its green that a full road beyond wastes"),
     Indicator(name="throughput_vph", unit="veh/h", doc="Vehicles that cross"),
     Indicator(name="turned_away_vph", unit="veh/h", doc="Demand that perimeter metering keeps out"),
 )

@@ -1,4 +1,4 @@
-"""City-wide traffic rules: new green splits by max pressure or Webster, and flows from junction to junction."""
+"""City-wide traffic rules for plans: green splits by max pressure or Webster, and flows from junction to junction."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from domains.traffic import intersection
 from domains.traffic.control import effective_split
 from domains.traffic.equations import S_PER_H
+from domains.traffic.neighbours import ROAD_NEIGHBOURS
+from domains.traffic.staging import SIGNAL_STAGES
+from domains.traffic.streets import STREET_FLOWS
 from twin_actors.core.columns import Column
 from twin_actors.core.view import CommandTo, CoupleTo, KindView, Parameters, Policy, Proposal, Value, View
 
@@ -190,4 +193,6 @@ FLOWS = Policy(
     defaults={"cooldown_s": 60.0},
 )
 
-POLICIES = {policy.name: policy for policy in (MAX_PRESSURE, WEBSTER, FLOWS)}
+POLICIES = {
+    policy.name: policy for policy in (MAX_PRESSURE, WEBSTER, FLOWS, STREET_FLOWS, ROAD_NEIGHBOURS, SIGNAL_STAGES)
+}

@@ -14,7 +14,7 @@ from domains.traffic.equations import (
     level_of_service,
 )
 from twin_actors.core import columns
-from twin_actors.core.columns import Column, attribute, command, coupling, memory, reading, state
+from twin_actors.core.columns import Column, attribute, command, coupling, memory, profile, reading, state
 from twin_actors.core.kind import Alert, Devices, Indicator, Indicators, Kind, Step
 
 EASE_S = 3 * S_PER_H
@@ -26,6 +26,7 @@ mean absolute error with 3 h is 3.49, 4.25 and 5.55 mph, of repeat-last 3.53, 4.
 and 6.55: the pull must be weak.
 """
 STANDSTILL_KMH = 1.0
+HOURS = 168
 DETECTED_LENGTH_KM = 0.0065
 """Length of a vehicle and of the loop together; occupancy = density × length (Athol 1965, HRR 72)."""
 
@@ -40,6 +41,12 @@ class Attributes(columns.Attributes):
     """Density at standstill, of one lane."""
     capacity_vph: Column = attribute("veh/h", minimum=100, maximum=50_000, default=4000)
     """Capacity of all lanes together."""
+    incident_occdf: Column = attribute("1", minimum=0.01, maximum=1, default=0.08)
+    """T1 of the incident test: occupancy here minus that downstream. Thresholds are a site's own; calibrate them."""
+    incident_occrdf: Column = attribute("1", minimum=0.01, maximum=1, default=0.5)
+    """T2: the same difference as a share of the occupancy here."""
+    incident_docc: Column = attribute("1", minimum=0.01, maximum=1, default=0.15)
+    """T3: occupancy downstream at most, so that the jam does not reach on there."""
 
 
 class Reading(columns.Reading):
@@ -58,6 +65,10 @@ class State(columns.State):
     occupancy: Column = state("1", minimum=0, maximum=1, default=0.08, unsure_sd=0.08, drift=0.05)
     event_flow_vph: Column = memory("veh/h", minimum=0)
     """The part of the flow that an event sends here, as of the last step."""
+    week_hour: Column = memory("h", minimum=0, maximum=168)
+    """Hour of the week, counted from the epoch as profiles are (a Thursday, 00:00 UTC)."""
+    downstream_occupancy: Column = memory("1", default=-1, minimum=-1, maximum=1)
+    """Occupancy of the next section downstream, as of the last step; −1: unknown."""
 
 
 class Command(columns.Command):
@@ -66,10 +77,17 @@ class Command(columns.Command):
     speed_limit_kmh: Column = command("km/h", minimum=20, maximum=130, default=120)
 
 
+class Windows(columns.Windows):
+    """The usual course of flow, learnt from readings."""
+
+    usual_vph: Column = profile("veh/h", of="flow_vph", period="week", bins=HOURS)
+
+
 class Couplings(columns.Couplings):
     """Traffic that other twins send."""
 
     event_vph: Column = coupling("veh/h")
+    downstream_occupancy: Column = coupling("1", default=-1, hold_s=180)
 
 
 def wanted_speed_kmh(attributes: Attributes, command: Command) -> Column:
@@ -105,10 +123,54 @@ def predict(state: State, attributes: Attributes, command: Command, couplings: C
         flow_vph=flow_vph,
         occupancy=target_occupancy + (state.occupancy - target_occupancy) * keep,
         event_flow_vph=flow_vph - base_vph,
+        week_hour=np.mod(step.at_s / S_PER_H, HOURS),
+        downstream_occupancy=np.clip(couplings.downstream_occupancy, -1.0, 1.0),
     )
 
 
-def indicators(state: State, attributes: Attributes, command: Command, windows: columns.Windows) -> Indicators:
+def incident_score(
+    occupancy: Column, downstream: Column, occdf: Column | float, occrdf: Column | float, docc: Column | float
+) -> Column:
+    """How far an incident between two stations is passed, 1 and more: all three tests of California algorithm 7.
+
+    OCCDF = OCC(i) − OCC(i+1) ≥ T1, OCCRDF = OCCDF/OCC(i) ≥ T2, DOCC = OCC(i+1) ≤ T3; the score is the least of value
+    over threshold (T3 over value). 0 where ``downstream`` is unknown (negative). The algorithm's persistence test is
+    the alert's ``for_s``. Source: Payne and Tignor (1978), Transportation Research Record 682.
+    """
+    difference = occupancy - downstream
+    relative = difference / np.maximum(occupancy, 1e-6)
+    score = np.minimum(np.minimum(difference / occdf, relative / occrdf), docc / np.maximum(downstream, 1e-6))
+    passed: Column = np.where(downstream < 0, 0.0, np.clip(score, 0.0, 10.0))
+    return passed
+
+
+def slow_for_flow(speed_kmh: Column, flow_vph: Column, wanted_kmh: Column, capacity_vph: Column) -> Column:
+    """Loss of speed that the flow does not explain, 0…1: 1 − v/v(q), and 0 above 80 % of capacity.
+
+    A queue at a bottleneck discharges near capacity; behind an incident speed falls while flow falls too, so the
+    residual of the speed-flow relation is large at small flow (Persaud and Hall 1989, Transportation Research A 23).
+    """
+    explained_kmh = bpr_speed_kmh(wanted_kmh, flow_vph, capacity_vph)
+    residual = np.clip(1.0 - speed_kmh / np.maximum(explained_kmh, 1.0), 0.0, 1.0)
+    slow: Column = np.where(flow_vph <= 0.8 * capacity_vph, residual, 0.0)
+    return slow
+
+
+def usual_flow_vph(state: State, windows: Windows) -> Column:
+    """What usually comes at this hour of the week, veh/h; the estimate itself until the profile knows the hour."""
+    week = np.asarray(windows.usual_vph)
+    tail = np.shape(state.flow_vph)
+    samples = len(tail) - (week.ndim - 1)
+    if samples > 0:  # a forked state carries sample axes that the profile does not have
+        week = week.reshape(week.shape[0], *[1] * samples, *week.shape[1:])
+    week = np.broadcast_to(week, (week.shape[0], *tail))
+    hour = np.clip(np.floor(state.week_hour), 0, HOURS - 1).astype(np.intp)
+    usual = np.take_along_axis(week, np.broadcast_to(hour, tail)[None], axis=0)[0]
+    expected: Column = np.where(np.isnan(usual), state.flow_vph, usual)
+    return expected
+
+
+def indicators(state: State, attributes: Attributes, command: Command, windows: Windows) -> Indicators:
     """How the section runs; see ``SHOWS``. Below 1 km/h speed counts as 1 in times and densities."""
     speed_kmh = np.maximum(state.speed_kmh, STANDSTILL_KMH)
     free_kmh = attributes.free_speed_kmh
@@ -121,6 +183,17 @@ def indicators(state: State, attributes: Attributes, command: Command, windows: 
         "congestion": np.clip(1.0 - state.speed_kmh / free_kmh, 0.0, 1.0),
         "saturation": state.flow_vph / attributes.capacity_vph,
         "los": level_of_service(density, HCM_FREEWAY_LIMITS_VEH_KM),
+        "incident": incident_score(
+            state.occupancy,
+            state.downstream_occupancy,
+            attributes.incident_occdf,
+            attributes.incident_occrdf,
+            attributes.incident_docc,
+        ),
+        "slow_for_flow": slow_for_flow(
+            state.speed_kmh, state.flow_vph, wanted_speed_kmh(attributes, command), attributes.capacity_vph
+        ),
+        "usual_flow_vph": usual_flow_vph(state, windows),
     }
 
 
@@ -130,10 +203,33 @@ SHOWS = (
     Indicator(name="density_veh_km", unit="veh/km", doc="Vehicles per kilometre of lane: flow over speed"),
     Indicator(name="congestion", unit="1", doc="Loss of speed: 1 − v/v_free, 0 to 1"),
     Indicator(name="saturation", unit="1", doc="Flow as a share of capacity"),
+    Indicator(
+        name="incident", unit="1", doc="California algorithm 7 against the section downstream; 1: all tests passed"
+    ),
+    Indicator(name="slow_for_flow", unit="1", doc="Loss of speed that the flow does not explain"),
+    Indicator(name="usual_flow_vph", unit="veh/h", doc="Usual flow at this hour of the week"),
     Indicator(name="los", unit="1", doc="Level of service by density, HCM 2000, Exhibit 23-2", labels=LEVELS),
 )
 
 ALERTS = (
+    Alert(
+        name="incident",
+        of="incident",
+        above=1.0,
+        clear=0.7,
+        for_s=60,
+        severity="critical",
+        emergency=True,
+        says="Traffic stands here and flows freely behind: something blocks the road",
+    ),
+    Alert(
+        name="incident_suspected",
+        of="slow_for_flow",
+        above=0.5,
+        clear=0.35,
+        for_s=120,
+        says="Much slower than so little traffic explains",
+    ),
     Alert(
         name="congested",
         of="congestion",
@@ -208,6 +304,7 @@ ROAD = Kind(
     state=State,
     command=Command,
     couplings=Couplings,
+    windows=Windows,
     predict=predict,
     indicators=indicators,
     shows=SHOWS,

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from domains.venues.pedestrians import exit_specific_flow, flow_capacity_per_s, persons_inside
+from domains.venues.doors import inside_persons
+from domains.venues.pedestrians import exit_specific_flow, flow_capacity_per_s
 from twin_actors.core.columns import Column, Drivers, driver
 from twin_actors.core.kind import Devices, Step
 
@@ -45,7 +46,7 @@ def drive_venue(
 
     The entry gates and the number of people inside are limits of the kind's own ``predict``.
     """
-    inside = persons_inside(attributes.initial_persons, state.entered_persons, state.left_persons)
+    inside = inside_persons(state, attributes)
     specific = exit_specific_flow(inside / attributes.area_m2)
     exits_pmin = flow_capacity_per_s(specific, attributes.exit_width_m) * 60
     return state.replace(

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from domains.venues import devices
+from domains.venues.forecast import flow_ahead_pph, of_week
 from domains.venues.pedestrians import LEVELS, WALKWAY_PER_M_MIN, level_of_service
 from twin_actors.core.columns import (
     Attributes,
@@ -24,6 +25,7 @@ from twin_actors.core.kind import Alert, Indicator, Indicators, Kind, Step
 
 WEEK_S = 604_800.0
 BINS = 168
+AHEAD_H = np.arange(1.0, 25.0)
 
 
 class FootfallAttributes(Attributes):
@@ -67,13 +69,7 @@ def usual_pph(state: FootfallState, windows: FootfallWindows) -> Column:
 
     Where that hour has never been seen the present flow stands in: nothing looks unusual for want of data.
     """
-    hour = np.asarray(state.hour_of_week_h)
-    slot = np.clip(hour * (BINS / 168), 0, BINS - 1).astype(np.intp)[np.newaxis]
-    week = np.asarray(windows.usual_pph)
-    samples = slot.ndim - week.ndim
-    if samples > 0:  # a forked state carries sample axes that the profile does not have
-        week = week.reshape(week.shape[:1] + (1,) * samples + week.shape[1:])
-    seen = np.take_along_axis(week, slot, axis=0)[0]
+    seen = of_week(np.asarray(windows.usual_pph), np.asarray(state.hour_of_week_h)[np.newaxis])[0]
     return np.where(np.isnan(seen), state.flow_pph, seen)
 
 
@@ -82,10 +78,15 @@ def indicators(
 ) -> Indicators:
     """Flow, flow per metre, Fruin's level by flow, and what is usual at this hour of the week."""
     specific = state.flow_pph / 3600 / attributes.width_m
+    ahead = flow_ahead_pph(
+        np.asarray(state.flow_pph), np.asarray(state.hour_of_week_h), np.asarray(windows.usual_pph), AHEAD_H
+    )
     return {
         "specific_flow": specific,
         "los": level_of_service(specific * 60, WALKWAY_PER_M_MIN),
         "usual_pph": usual_pph(state, windows),
+        "expected_next_hour_pph": ahead[0],
+        "expected_peak_pph": ahead.max(axis=0),
     }
 
 
@@ -104,6 +105,8 @@ FOOTFALL = Kind(
         Indicator(name="specific_flow", unit="persons/m/s", doc="passers-by per metre of width and second"),
         Indicator(name="los", unit="1", doc="Fruin's walkway level of service by flow", labels=LEVELS),
         Indicator(name="usual_pph", unit="persons/h", doc="usual at this hour of the week; unseen: flow_pph"),
+        Indicator(name="expected_next_hour_pph", unit="persons/h", doc="by the usual week and today's deviation"),
+        Indicator(name="expected_peak_pph", unit="persons/h", doc="highest flow expected in the next 24 hours"),
     ),
     alerts=(
         Alert(

@@ -8,77 +8,18 @@ from typing import Any
 import numpy as np
 
 from domains.venues import devices
-from domains.venues.pedestrians import (
-    LEVELS,
-    WALKWAY_PER_M2,
-    egress_time_s,
-    level_of_service,
-    persons_inside,
-)
-from twin_actors.core.columns import (
-    Attributes,
-    Column,
-    Command,
-    Couplings,
-    Reading,
-    State,
-    attribute,
-    command,
-    coupling,
-    running_total,
-    state,
-)
+from domains.venues.doors import counted, inside_persons, net_persons, reflected
+from domains.venues.egress import venue_egress_s
+from domains.venues.forecast import event_arrivals, event_departures
+from domains.venues.pedestrians import LEVELS, QUEUING_PER_M2, WALKWAY_PER_M2, level_of_service
+from domains.venues.records import VenueAttributes, VenueCommand, VenueCouplings, VenueReading, VenueState
+from twin_actors.core.columns import Column
 from twin_actors.core.kind import Alert, Indicator, Indicators, Kind, Need, Step
 
 FILLING_MIN = 5.0
 """The local controller lets in at most what would fill the remaining places in this many minutes."""
 
-
-class VenueAttributes(Attributes):
-    """What is built, and what the operator calls crowded or emptying."""
-
-    area_m2: Column = attribute("m2", minimum=1.0)
-    capacity_persons: Column = attribute("persons", minimum=1.0)
-    exit_width_m: Column = attribute("m", minimum=0.1)  # effective: clear width less boundary layers
-    gates: Column = attribute("1", default=20.0, minimum=0.0)
-    # One turnstile lets 660 persons an hour in (Guide to Safety at Sports Grounds, 6th ed., entry capacity).
-    gate_flow_pmin: Column = attribute("persons/min", default=11.0, minimum=0.0)
-    longest_walk_m: Column = attribute("m", default=40.0, minimum=0.0)
-    initial_persons: Column = attribute("persons", default=0.0, minimum=0.0)
-    crowded_per_m2: Column = attribute("persons/m2", default=2.17, minimum=0.0)
-    calm_per_m2: Column = attribute("persons/m2", default=1.90, minimum=0.0)
-    emptying_at_pmin: Column = attribute("persons/min", default=60.0, minimum=0.1)
-    persons_per_steward: Column = attribute("persons", default=250.0, minimum=1.0)
-    bus_share: Column = attribute("1", default=0.15, minimum=0.0, maximum=1.0)
-    persons_per_bus: Column = attribute("persons", default=60.0, minimum=1.0)
-
-
-class VenueReading(Reading):
-    """The counters at the doors, since they were switched on."""
-
-    in_persons: Column = running_total("persons", of="entered_persons", sd=1.0)
-    out_persons: Column = running_total("persons", of="left_persons", sd=1.0)
-
-
-class VenueState(State):
-    """Levels of the two totals, and the two flows that move them (latent: no device measures a flow)."""
-
-    entered_persons: Column = state("persons", minimum=0.0, default=0.0, unsure_sd=10_000.0, drift=60.0)
-    left_persons: Column = state("persons", minimum=0.0, default=0.0, unsure_sd=10_000.0, drift=60.0)
-    inflow_pmin: Column = state("persons/min", minimum=0.0, default=0.0, unsure_sd=150.0, drift=250.0)
-    outflow_pmin: Column = state("persons/min", minimum=0.0, default=0.0, unsure_sd=150.0, drift=250.0)
-
-
-class VenueCommand(Command):
-    """What the city may ask of a venue."""
-
-    gates_open: Column = command("1", minimum=0.0, maximum=1.0, default=1.0)  # share of the entry gates
-
-
-class VenueCouplings(Couplings):
-    """People whom other twins send."""
-
-    arrivals_pmin: Column = coupling("persons/min", default=0.0)
+HOUR_S = 3600.0
 
 
 def entry_capacity_pmin(attributes: VenueAttributes, command: VenueCommand) -> Column:
@@ -88,8 +29,8 @@ def entry_capacity_pmin(attributes: VenueAttributes, command: VenueCommand) -> C
 
 
 def occupancy_persons(state: VenueState, attributes: VenueAttributes) -> Column:
-    """Persons inside: initial + entered − left, never below zero."""
-    return persons_inside(attributes.initial_persons, state.entered_persons, state.left_persons)
+    """Persons inside, never below zero; see ``doors`` for what is done about counters that err."""
+    return inside_persons(state, attributes)
 
 
 def predict(
@@ -101,15 +42,24 @@ def predict(
 ) -> VenueState:
     """Conservation of people; exact for any step while flows, gates and arrivals hold.
 
-    entered' = entered + min(inflow + arrivals, open gates) dt;  left' = left + outflow dt, but nobody leaves
-    who is not inside: left' ≤ initial + entered'. A total never falls, also not where counters disagree.
+    entered' = entered + min(max(inflow + arrivals, event), open gates) dt;  left' = left + max(outflow, event) dt, but
+    nobody leaves who is not inside. A total never falls, also not where counters disagree. An event's visitors are
+    expected about its start and its end; counters that see them already do not count them twice (the larger of both).
     """
-    entry_pmin = np.minimum(state.inflow_pmin + couplings.arrivals_pmin, entry_capacity_pmin(attributes, command))
-    entered = state.entered_persons + entry_pmin / 60 * step.dt_s
-    wish = state.left_persons + state.outflow_pmin / 60 * step.dt_s
-    most = attributes.initial_persons + entered
-    left = np.maximum(np.minimum(wish, most), state.left_persons)
-    return state.replace(entered_persons=entered, left_persons=left)
+    from_s = step.at_s - step.dt_s
+    coming = event_arrivals(from_s, step.at_s, attributes.event_start_s, attributes.event_persons)
+    going = event_departures(from_s, step.at_s, attributes.event_end_s, attributes.event_persons)
+    wish_in = np.maximum((state.inflow_pmin + couplings.arrivals_pmin) / 60 * step.dt_s, coming)
+    entries = np.minimum(wish_in, entry_capacity_pmin(attributes, command) / 60 * step.dt_s)
+    wish_out = np.maximum(state.outflow_pmin / 60 * step.dt_s, going)
+    state = reflected(state, attributes)
+    there = net_persons(state, attributes) + state.uncounted_persons
+    most = np.maximum(there + entries * (1.0 - state.miscount), 0.0)
+    moved = state.replace(
+        entered_persons=state.entered_persons + entries,
+        left_persons=state.left_persons + np.minimum(wish_out, most),
+    )
+    return counted(state, moved, attributes, step.dt_s, step.at_s)
 
 
 def indicators(state: VenueState, attributes: VenueAttributes, command: VenueCommand, windows: Any) -> Indicators:
@@ -124,9 +74,22 @@ def indicators(state: VenueState, attributes: VenueAttributes, command: VenueCom
         "occupancy_persons": occupancy,
         "density_per_m2": density,
         "los": level_of_service(density, WALKWAY_PER_M2),
-        "egress_s": egress_time_s(occupancy, density, attributes.exit_width_m, attributes.longest_walk_m),
+        "los_queuing": level_of_service(density, QUEUING_PER_M2),
+        "egress_s": venue_egress_s(
+            occupancy,
+            density,
+            attributes.exit_width_m,
+            attributes.longest_walk_m,
+            attributes.stair_width_m,
+            attributes.stair_length_m,
+        ),
         "fill": occupancy / attributes.capacity_persons,
         "net_flow_pmin": net_pmin,
+        "expected_arrivals_persons": event_arrivals(
+            state.clock_s, state.clock_s + HOUR_S, attributes.event_start_s, attributes.event_persons
+        )
+        + np.zeros_like(occupancy),
+        "counter_error_share": state.miscount + np.zeros_like(occupancy),
         "emptying": np.maximum(-net_pmin, 0.0) / attributes.emptying_at_pmin,
     }
 
@@ -178,9 +141,12 @@ VENUE = Kind(
         Indicator(name="occupancy_persons", unit="persons", doc="persons inside"),
         Indicator(name="density_per_m2", unit="persons/m2", doc="persons per m² of the public area"),
         Indicator(name="los", unit="1", doc="Fruin's walkway level of service by density", labels=LEVELS),
+        Indicator(name="los_queuing", unit="1", doc="Fruin's level of service of waiting by density", labels=LEVELS),
         Indicator(name="egress_s", unit="s", doc="time until all are out: walk, then exit queue"),
         Indicator(name="fill", unit="1", doc="occupancy divided by capacity"),
         Indicator(name="net_flow_pmin", unit="persons/min", doc="entering less leaving; negative: emptying"),
+        Indicator(name="expected_arrivals_persons", unit="persons", doc="visitors of the event in the next hour"),
+        Indicator(name="counter_error_share", unit="1", doc="entries counted too many, as learnt from empty nights"),
         Indicator(name="emptying", unit="1", doc="net outflow divided by the flow that counts as emptying"),
     ),
     alerts=(

@@ -134,8 +134,8 @@ def test_deleting_a_reading_in_the_router_unbalances_the_ledger(make_scenario, r
         def lose_one(self):
             arrive = self._routing.arrive
 
-            def losing(entity, source, payload, received_at_s):
-                arrive(entity, source, payload, received_at_s)
+            def losing(*arguments):
+                arrive(*arguments)
                 if len(lost) < 1:
                     lost.append(self._routing._fresh.pop())
 
@@ -188,42 +188,123 @@ def test_deleting_a_reading_in_a_twin_actor_unbalances_the_ledger(make_scenario,
         assert not city.ledger(by="kind")["footfall"].balanced
 
 
-def test_a_killed_router_comes_back_and_counts_from_there(make_scenario, ray_session):
+def kill(ray, city, name):
+    """kill -9 of an actor's process; Ray starts it again."""
+    actor = ray.get_actor(name, namespace=f"twin-actors-{city.name}")
+    os.kill(ray.get(actor.__ray_call__.remote(lambda self: os.getpid())), signal.SIGKILL)
+
+
+def test_a_killed_router_goes_on_where_it_was(make_scenario, ray_session):
     with living(make_scenario(PACKED.replace("small", "router-dies"))) as city, devices_of(city) as devices:
         for number in range(10):
             devices.say("footfall/a", {"flow_pph": 300 + number}, at_s=city.now_s() - 20 + number)
+        devices.send(devices.topics.telemetry("footfall/nobody"), b'{"flow_pph": 1}')
         devices.flush()
-        settled(city, 10)
-        router = ray_session.get_actor("router", namespace="twin-actors-router-dies")
-        os.kill(ray_session.get(router.__ray_call__.remote(lambda self: os.getpid())), signal.SIGKILL)
-
-        def back():
-            try:
-                status = city.status()["router"]
-            except (LookupError, TimeoutError):
-                return False
-            return status["connected"] and all(a["standing"] == "up" for a in status["actors"].values())
-
-        eventually(back, within_s=60)
+        before = settled(city, 11)
+        kill(ray_session, city, "router")
         for number in range(5):
             devices.say("footfall/b", {"flow_pph": 400 + number}, at_s=city.now_s() - 10 + number)
         devices.flush()
-        ledger = settled(city, 5)
+        ledger = settled(city, 16)
         assert ledger.balanced, ledger
-        assert ledger.applied == 5
+        assert (before.applied, ledger.applied, ledger.dead_lettered) == (10, 15, 1)
+        assert city.status()["router"]["epoch"] == 2
         assert all(part.balanced for part in city.ledger(by="entity").values())
         assert city["footfall/a"].reported.flow_pph == 309
         assert city["footfall/b"].reported.flow_pph == 404
+        assert list(city.dead_letters()["reason"]) == ["unknown_entity"]
 
-        # and the new router can bring back a twin whose past only the old one's log has held
-        actor = ray_session.get_actor("twins:00001", namespace="twin-actors-router-dies")
-        os.kill(ray_session.get(actor.hello.remote()).pid, signal.SIGKILL)
+        # and the new router brings back a twin whose past only the old one has sent
+        kill(ray_session, city, "twins:00001")
         devices.say("footfall/b", {"flow_pph": 410}, at_s=city.now_s() - 1)
         devices.flush()
-        ledger = settled(city, 6)
+        ledger = settled(city, 17)
         assert ledger.balanced, ledger
         assert city["footfall/a"].reported.flow_pph == 309
         assert city["footfall/a"].fates["applied"] == 10
+
+
+def test_a_killed_aggregator_decides_nothing_twice(make_scenario, ray_session):
+    heard = []
+    with living(make_scenario(PACKED.replace("small", "aggregator-dies"))) as city, devices_of(city) as devices:
+        devices.client.subscribe(devices.topics.command("venue/hall"), 1)
+        devices.client._receive = lambda topic, payload, *rest: heard.append(decode_command(payload))
+        eventually(lambda: devices.client.ready)
+        first = city.command("venue/hall", gates_open=0.5, reason="before")
+        eventually(lambda: heard)
+        kill(ray_session, city, "aggregator")
+        # the device's answer comes while nobody is there to take it
+        answer = encode_acknowledgement(Acknowledgement(id=heard[0].id))
+        devices.send(devices.topics.acknowledgement("venue/hall"), answer)
+        devices.flush()
+        eventually(lambda: city.status()["aggregator"]["epoch"] == 2, within_s=30)
+        eventually(lambda: city.commands().loc[heard[0].id, "phase"].value == "acknowledged")
+        assert list(city.decisions().index) == [first]
+        second = city.command("venue/hall", gates_open=0.25, reason="after")
+        assert second > first
+        eventually(lambda: len({command.id for command in heard}) == 2)
+        assert {command.decision for command in heard} == {first, second}
+        assert city.status()["aggregator"]["commands_sent"] == 2
+
+
+def test_a_killed_controller_finds_the_city_that_it_made(make_scenario, ray_session):
+    with living(make_scenario(PACKED.replace("small", "controller-dies"))) as city, devices_of(city) as devices:
+        pid = city.actors().loc["twins:00001", "pid"]
+        kill(ray_session, city, "controller")
+        eventually(lambda: city.status()["controller"]["phase"] == "running", within_s=30)
+        assert city.actors().loc["twins:00001", "pid"] == pid
+        devices.say("footfall/a", {"flow_pph": 5})
+        devices.flush()
+        assert settled(city, 1).balanced
+
+
+def test_the_next_launch_goes_on_where_the_last_one_stopped(make_scenario, ray_session):
+    scenario = make_scenario(PACKED.replace("small", "comes-again"))
+    with living(scenario, volumes=False) as city, devices_of(city) as devices:
+        for number in range(7):
+            devices.say("footfall/a", {"flow_pph": 300 + number}, at_s=city.now_s() - 20 + number)
+        devices.flush()
+        before = settled(city, 7)
+        order = city.command("venue/hall", gates_open=0.5, reason="before")
+        eventually(lambda: order in city.decisions().index)
+    with living(scenario) as city, devices_of(city) as devices:
+        assert city.ledger() == before
+        assert city["footfall/a"].fates["applied"] == 7
+        assert order in city.decisions().index
+        devices.say("footfall/a", {"flow_pph": 333})
+        devices.flush()
+        ledger = settled(city, 8)
+        assert (ledger.applied, ledger.balanced) == (8, True)
+
+
+def test_a_model_that_raises_makes_a_dead_letter_and_an_alarm(make_scenario, ray_session):
+    with living(make_scenario(PACKED.replace("small", "poisoned"))) as city, devices_of(city) as devices:
+        actor = ray_session.get_actor("twins:00001", namespace="twin-actors-poisoned")
+
+        def break_the_model(self):
+            table = next(group.table for group in self._holder.groups if group.table.kind.name == "footfall")
+            estimate = table._estimate
+
+            def failing(twins, *columns):
+                if any(table.ids[twin] == "footfall/a" for twin in twins):
+                    raise ZeroDivisionError("no such luck")
+                estimate(twins, *columns)
+
+            table._estimate = failing
+
+        ray_session.get(actor.__ray_call__.remote(break_the_model))
+        for entity in ("footfall/a", "footfall/b"):
+            devices.say(entity, {"flow_pph": 77})
+        devices.flush()
+        ledger = settled(city, 2)
+        assert (ledger.applied, ledger.dead_lettered, ledger.balanced) == (1, 1, True)
+        letter = city.dead_letters().iloc[0]
+        assert letter["reason"] == "model_failed"
+        assert "ZeroDivisionError: no such luck" in letter["detail"]
+        assert city["footfall/b"].reported.flow_pph == 77
+        alarms = eventually(lambda: city.status()["controller"]["audit"]["alarms"], within_s=30)
+        assert alarms[0]["alarm"] == "model_failed"
+        assert alarms[0]["place"].endswith("footfall/a/telemetry")
 
 
 def test_the_state_of_chosen_twins_is_published_and_retained(make_scenario, ray_session):

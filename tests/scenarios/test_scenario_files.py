@@ -152,7 +152,7 @@ def test_json_round_trip_is_lossless(full: Scenario) -> None:
 
 def test_a_short_file_is_enough(write: Write, catalogue: Catalogue) -> None:
     scenario = load_scenario(str(write("a.yaml", "city: harbour\n" + ARENA)), catalogue=catalogue)
-    assert (scenario.root, scenario.broker.embedded, scenario.store_url) == ("harbour", "auto", "memory:")
+    assert (scenario.root, scenario.broker.embedded, scenario.store_url) == ("harbour", "auto", "sqlite:")
     assert (scenario.cluster, scenario.clock.mode, scenario.broker.qos) == (None, "wall", 1)
 
 

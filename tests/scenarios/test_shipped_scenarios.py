@@ -62,6 +62,24 @@ def test_harbour_lives(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(240)
+def test_grid_lives(tmp_path: Path) -> None:
+    account = up("grid.yaml", 18, tmp_path, 220)
+    assert account["twins"] == 24
+    assert account["readings_applied"] > 500
+    assert account["commands_acknowledged"] >= 5
+    assert account["decisions"] > 50, "streets bring traffic, and stages change"
+    assert all(kind["silent"] == 0 for kind in account["kinds"].values())
+
+
+def test_the_overlays_fit_what_they_lie_on() -> None:
+    overlay = ROOT / "scenarios" / "overlays" / "grid-webster.yaml"
+    scenario = load_scenario([ROOT / "scenarios" / "grid.yaml", overlay])
+    assert {policy.name for policy in scenario.policies} == {
+        "street_flows", "road_neighbours", "webster", "signal_stages",
+    }  # fmt: skip
+
+
+@pytest.mark.timeout(240)
 def test_metropolis_lives(tmp_path: Path) -> None:
     account = up("metropolis.yaml", 8, tmp_path, 220)
     assert account["twins"] == 10_000
@@ -74,6 +92,26 @@ def test_the_recorded_day_is_played_to_its_end(tmp_path: Path) -> None:
     readings = 6 * 288 + 4 * 24
     assert account["readings_received"] == readings
     assert account["readings_applied"] == readings, account
+
+
+@pytest.mark.timeout(240)
+def test_water_lives(tmp_path: Path) -> None:
+    account = up("water.yaml", 15, tmp_path, 220)
+    assert account["twins"] == account["actors"] == 6
+    assert account["readings_applied"] > 100
+    assert account["decisions"] >= 1
+    assert account["commands_acknowledged"] >= 1
+    assert all(kind["silent"] == 0 for kind in account["kinds"].values())
+
+
+@pytest.mark.timeout(240)
+def test_health_lives(tmp_path: Path) -> None:
+    account = up("health.yaml", 15, tmp_path, 220)
+    assert account["twins"] == account["actors"] == 8
+    assert account["readings_applied"] > 100
+    assert account["decisions"] >= 2
+    assert account["commands_acknowledged"] >= 1
+    assert all(kind["silent"] == 0 for kind in account["kinds"].values())
 
 
 def test_the_recordings_are_what_their_generator_makes(tmp_path: Path) -> None:

@@ -72,7 +72,11 @@ def host(tmp_path: Path) -> Iterator[Start]:
     started: list[subprocess.Popen[bytes]] = []
 
     def start(scenario: Scenario, port: int, *arguments: str, clock: dict[str, Any] | None = None) -> Any:
-        CityPlan.save(tmp_path, scenario, Plan(clock=clock or {}, broker=Reach(host="127.0.0.1", port=port), actors=()))
+        CityPlan.save(
+            tmp_path,
+            scenario,
+            Plan(clock=clock or {}, broker=Reach(host="127.0.0.1", port=port), store="memory:", actors=()),
+        )
         process = subprocess.Popen(
             [sys.executable, "-m", "twin_actors.runtime.devices", "--folder", str(tmp_path), *arguments],
             cwd=ROOT,

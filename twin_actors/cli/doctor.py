@@ -188,7 +188,10 @@ def _broker(scenario: Scenario | None) -> Iterator[Finding]:
     from twin_actors.wire.broker import find_mosquitto
 
     if scenario is not None and scenario.broker.embedded is None:
-        yield _reachable(scenario.broker.host, scenario.broker.port)
+        reachable = _reachable(scenario.broker.host, scenario.broker.port)
+        yield reachable
+        if reachable.state is State.OK:
+            yield _tried(scenario)
         return
     wanted = scenario.broker.embedded if scenario is not None else "auto"
     mosquitto, install = find_mosquitto(), "install Mosquitto (Debian, Ubuntu: apt install mosquitto)"
@@ -201,6 +204,40 @@ def _broker(scenario: Scenario | None) -> Iterator[Finding]:
     else:
         says = "amqtt: fine for a first hour; slow, it queues without bound and drops QoS 1 not acknowledged within 5 s"
         yield Finding("broker", State.WARN, says, install)
+
+
+def _tried(scenario: Scenario) -> Finding:
+    """What the scenario's broker does with QoS 1 messages for a router that is away, found out by trying."""
+    from twin_actors.wire.address import BrokerAddress, BrokerUnreachable
+    from twin_actors.wire.probing import probe
+
+    broker = scenario.broker
+    try:
+        address = BrokerAddress(
+            host=broker.host, port=broker.port, tls=broker.tls, username=broker.username, password=broker.secret(),
+            ca_file=broker.ca_file, cert_file=broker.cert_file, key_file=broker.key_file, protocol=broker.protocol,
+        )  # fmt: skip
+        found = probe(address, scenario.root)
+    except (BrokerUnreachable, TimeoutError, LookupError) as error:
+        return Finding(
+            "broker's queue", State.BLOCKED, str(error), "see 'broker' in the scenario, and the broker's log"
+        )
+    what = f"{found.version or 'the broker'}, MQTT {found.protocol}"
+    if found.kept < found.sent:
+        says = (
+            f"{what}: of {found.sent:,} messages that it acknowledged for a client that was away, it dropped "
+            f"{found.sent - found.kept:,}"
+        )
+        fix = (
+            "raise its limits (Mosquitto: max_queued_messages 0, max_inflight_messages 0, and a byte limit "
+            "max_queued_bytes; persistence true), or readings are lost while the router restarts"
+        )
+        return Finding("broker's queue", State.WARN, says, fix)
+    if not found.tells_dropped:
+        says = f"{what}: keeps what it acknowledges, but does not tell how much it drops"
+        fix = "let the router's user read $SYS/broker/publish/messages/dropped, so that the auditor can watch it"
+        return Finding("broker's queue", State.WARN, says, fix)
+    return Finding("broker's queue", State.OK, f"{what}: keeps what it acknowledges, and tells what it drops")
 
 
 def _reachable(host: str, port: int) -> Finding:

@@ -1,4 +1,4 @@
-"""What has happened in a running city: decisions, commands, emergencies, alerts, dead letters and allocations."""
+"""What has happened in a running city: decisions, commands, emergencies, alerts and allocations."""
 
 from __future__ import annotations
 
@@ -50,12 +50,6 @@ def alerts(city: CityName = None, last: Last = 10, as_json: AsJson = False) -> N
         ("at_s", "entity", "alert", "severity", "what", "says"),
         lambda row: {**row, "what": "raised" if row["raised"] else "cleared"},
     )
-
-
-def dead_letters(city: CityName = None, last: Last = 10, as_json: AsJson = False) -> None:
-    """List the last messages that could not be used: from which topic, why, and their bytes."""
-    columns = ("received_at_s", "topic", "reason", "detail", "payload")
-    _list(city, as_json, "no dead letters", lambda there: frame_records(there.dead_letters(last)), columns)
 
 
 def allocations(city: CityName = None, last: Last = 10, as_json: AsJson = False) -> None:

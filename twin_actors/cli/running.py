@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from twin_actors.cli.cities import CityName, chosen
 from twin_actors.cli.faults import Failed
@@ -40,23 +42,48 @@ def ps(as_json: AsJson = False) -> None:
         voice.warn(f"{name}: its Ray head has gone without 'down'; 'twin-actors down {name}' ends what it left behind")
 
 
-def down(city: CityName = None, as_json: AsJson = False) -> None:
-    """End a city: exactly the processes that its launch started, whoever else uses Ray on this machine."""
+def down(
+    city: CityName = None,
+    volumes: Annotated[
+        bool, typer.Option("--volumes", help="Delete what the city keeps (store, history, broker's queue) as well.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="With --volumes: do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """End a city: exactly the processes that its launch started, whoever else uses Ray on this machine.
+
+    What it keeps stays, and the next 'up' goes on where it stopped; --volumes deletes it after asking.
+    """
     from twin_actors.runtime import launching
 
     remains = {record.city: record for record in unended()}
     if city is None and len(remains) == 1 and not launching.cities():
         city = next(iter(remains))
-    name = city if city in remains else chosen(city)
-    assert name is not None  # chosen never returns None
+    lives = city is None or city in remains or city in launching.cities()
+    if not lives and not (volumes and launching.folder_of(str(city)).exists()):
+        chosen(city)  # says which cities there are
+    name = str(city if city in remains or not lives else chosen(city))
     voice = Voice(as_json)
+    if volumes and not yes:
+        typer.confirm(
+            f"Delete everything that {name} keeps (log, history, snapshots, decisions, dead letters)?",
+            abort=True,
+            err=True,
+        )
     began = time.monotonic()
+    how = "had ended before"
     with voice.err.status(f"ending {name}") if voice.err.is_terminal else contextlib.nullcontext():
-        how = "left behind" if name in remains else _end(name)
         if name in remains:
             launching.end(remains[name], launching.folder_of(name))
+            how = "left behind"
+        elif lives:
+            how = _end(name)
+        if volumes:
+            launching.delete(name)
     took_s = time.monotonic() - began
-    voice.result({"city": name, "ended": True, "took_s": round(took_s, 3)}, f"{name} has ended ({how}, {span(took_s)})")
+    kept = "what it kept is deleted" if volumes else how
+    said = {"city": name, "ended": True, "deleted": volumes, "took_s": round(took_s, 3)}
+    voice.result(said, f"{name} has ended ({kept}, {span(took_s)})")
 
 
 def _end(name: str) -> str:

@@ -11,7 +11,7 @@ import enum
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self, TypeAlias
+from typing import Any, ClassVar, Final, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -154,8 +154,12 @@ def reading(
     )
 
 
+MOST_COUNTED: Final = 2.0**53
+"""Counters beyond this no longer count one by one in a float64; a larger total is a fault of its device."""
+
+
 def running_total(
-    unit: str, *axes: Axis, of: str, sd: float = 0.5, maximum: float = INF, resets: str = "detect"
+    unit: str, *axes: Axis, of: str, sd: float = 0.5, maximum: float = MOST_COUNTED, resets: str = "detect"
 ) -> Any:
     """A device's own counter, seen as the level of the state field ``of``; lost messages heal by themselves.
 

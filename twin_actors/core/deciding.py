@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -176,6 +176,11 @@ class CommandBook:
     @property
     def full(self) -> bool:
         return len(self._open) >= self._most_open
+
+    def restore(self, open_commands: Iterable[IssuedCommand], counts: Sequence[int]) -> None:
+        """Go on from what another book held: its open commands, and (sent, acknowledged, rejected, expired)."""
+        self._open = {command.id: command for command in open_commands}
+        self.sent, self.acknowledged, self.rejected, self.expired = counts
 
     def issue(self, decision: str, number: int, effect: CommandTo, now_s: float) -> IssuedCommand:
         """A command whose id follows from its decision, so that the same decision never makes a second one."""

@@ -20,6 +20,10 @@ Plan: TypeAlias = NDArray[np.intp]
 """For each unit the place of its demand, −1: it stays."""
 
 
+LEAST_AMOUNT = 1e-9
+"""What is asked for below this is nothing: no resource is divided so finely, and a program's prices would overflow."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demand:
     """What one entity asks for: ``amount`` in units of ``resource``, each worth ``urgency`` where covered.
@@ -71,7 +75,7 @@ class Problem:
             return np.array(list(numbers), dtype=np.float64)  # None becomes NaN
 
         capacity = column(unit.capacity for unit in fleet)
-        amount = column(demand.amount for demand in wanted)
+        amount = column(demand.amount if demand.amount >= LEAST_AMOUNT else 0.0 for demand in wanted)
         urgency = column(demand.urgency for demand in wanted)
         way_s = travel_s(
             column(unit.lat_deg for unit in fleet)[:, None],

@@ -44,7 +44,7 @@ def ensemble(
     ids = [table.ids[twin] for twin in twins]
     noise = draw(seed, ids, (steps + 1, state.rows, samples))
     low, high = state.per_row("minimum")[:, None], state.per_row("maximum")[:, None]
-    shake = np.nan_to_num(state.per_row("drift"))[:, None] * np.sqrt(dt_s / 3600.0)
+    shake = np.sqrt(table.drift2_h[:, twins])[:, None] * np.sqrt(dt_s / 3600.0)
     points = np.clip(x[:, None] + np.sqrt(variance)[:, None] * noise[0], low, high)
     command: Held = table.command.gather(twins)
     coupling: Held = table.coupling.gather(twins)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -15,12 +16,17 @@ from twin_actors.core.columns import Column
 from twin_actors.core.detection.ensemble import detect, flag
 from twin_actors.core.detection.memory import DetectionMemory
 from twin_actors.core.detection.reasons import reason
+from twin_actors.core.fidelity import DRIFTS, Fidelity, FidelityShown
 from twin_actors.core.inputs import Batch, Channel, rounds
 from twin_actors.core.kind import Kind, Need
 from twin_actors.core.monitoring import Latches, monitor
 from twin_actors.core.rolling import Held, roll
 from twin_actors.core.windows import WindowTable
 
+SERVICES = ("fidelity", "detection", "windows", "ewma")
+"""Parts of a snapshot beside the twins' state that another version may lack (ewma: an older detector)."""
+MOST_FRAMES = 4
+"""Frames of a failing model that are kept: those nearest to the fault."""
 FATES = tuple(fate.name.lower() for fate in Fate)
 
 
@@ -58,6 +64,7 @@ class Shown:
     proposed: Column | None
     age_s: Column
     revision: NDArray[np.int64]
+    fidelity: FidelityShown
 
 
 class TwinTable:
@@ -96,6 +103,10 @@ class TwinTable:
         self.latches = Latches.empty(len(kind.alerts), n)
         self.detection = DetectionMemory.empty(kind.reading.layout.rows, n)
         self.score = np.full((kind.reading.layout.rows, n), np.nan)
+        self.fidelity = Fidelity.empty(kind.reading.layout.rows, n)
+        # as declared by the kind for all its twins (no memory of their own) until set_noises gives each its own
+        self.sd2 = np.broadcast_to(self._plan.sd2, (kind.reading.layout.rows, n))
+        self.drift2_h = np.broadcast_to(self._plan.state_drift2_h, (state.rows, n))
         self.revision = np.zeros(n, np.int64)
         self.fates = np.zeros((len(Fate), n), np.int64)
         self.rejected_fields = np.zeros(n, np.int64)
@@ -104,6 +115,14 @@ class TwinTable:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def set_noises(self, sd: Column, drift: Column) -> None:
+        """Noises by twin in place of the kind's: ``sd (reading rows, n)``, ``drift (state rows, n)`` in unit/√hour."""
+        if sd.shape != self.sd2.shape or drift.shape != self.drift2_h.shape:
+            raise ValueError(f"kind {self.kind.name}: noises have shapes {sd.shape} and {drift.shape}")
+        if not (np.isfinite(sd).all() and np.isfinite(drift).all() and (sd >= 0).all() and (drift >= 0).all()):
+            raise ValueError(f"kind {self.kind.name}: noises are finite numbers of at least 0")
+        self.sd2, self.drift2_h = sd**2, drift**2
 
     def _fresh_covariances(self, n: int) -> list[Column]:
         if self._joint is None:
@@ -158,32 +177,52 @@ class TwinTable:
         self.rejected_fields[twins] += cleaned.refused.sum(axis=0)
         news = cleaned.accepted.any(axis=0)
         if news.all():
-            self._guarded(self._estimate, twins, at_s, cleaned.values, cleaned.usable)
+            failed = self._guarded(self._estimate, twins, at_s, cleaned.values, cleaned.usable)
         elif news.any():
-            self._guarded(self._estimate, twins[news], at_s[news], cleaned.values[:, news], cleaned.usable[:, news])
+            failed = self._guarded(
+                self._estimate, twins[news], at_s[news], cleaned.values[:, news], cleaned.usable[:, news]
+            )
+            failed = [int(np.flatnonzero(news)[column]) for column in failed]
+        else:
+            failed = []
+        for column in failed:  # its twin is as it was before: the reading is not applied, and its sender must know
+            twin = int(twins[column])
+            self.fates[cleaned.fate[column], twin] -= 1
+            self.fates[Fate.REJECTED, twin] += 1
+            cleaned.fate[column] = Fate.REJECTED
+            rejections.append(Rejection(int(positions[column]), "model_failed", self.failures[self.ids[twin]]))
         if (cleaned.refused | (cleaned.accepted & ~cleaned.usable)).any():
             found = flag(self.detection, twins, at_s, values, cleaned.verdict)
             self.score[:, twins] = np.where(found, 1.0, self.score[:, twins])
         for column in map(int, np.flatnonzero(cleaned.fate == Fate.REJECTED)):
+            if column in failed:
+                continue
             row = int(np.argmax(cleaned.refused[:, column]))
             rejections.append(self._rejection(int(positions[column]), row, values[row, column], before, column))
         return cleaned.fate
 
-    def _guarded(self, stage: Callable[..., None], twins: NDArray[np.intp], *columns: NDArray[Any]) -> None:
+    def _guarded(
+        self, stage: Callable[..., None], twins: NDArray[np.intp], *columns: NDArray[Any], first: int = 0
+    ) -> list[int]:
         """Run a stage that calls the model; where it raises, run it twin by twin and leave out only the culprits.
 
-        A twin whose model raises keeps its state; the failure is counted in ``model_errors`` and its words are kept in
-        ``failures``. Stages may be run again: time that has been moved is not moved twice.
+        A twin whose model raises keeps its state; the failure is counted in ``model_errors`` and its traceback is
+        kept in ``failures``. Stages may be run again: time that has been moved is not moved twice. Returns the
+        columns that failed.
         """
         try:
             stage(twins, *columns)
-        except Exception as error:
+        except Exception:
             if len(twins) > 1:
-                for part in (slice(n, n + 1) for n in range(len(twins))):
-                    self._guarded(stage, twins[part], *(column[..., part] for column in columns))
-                return
+                failed = []
+                for n in range(len(twins)):
+                    part = slice(n, n + 1)
+                    failed += self._guarded(stage, twins[part], *(column[..., part] for column in columns), first=n)
+                return failed
             self.model_errors[twins] += 1
-            self.failures[self.ids[int(twins[0])]] = f"{type(error).__name__}: {error}"
+            self.failures[self.ids[int(twins[0])]] = traceback.format_exc(limit=-MOST_FRAMES).strip()
+            return [first]
+        return []
 
     def _rejection(self, position: int, row: int, value: float, before: CleaningMemory, column: int) -> Rejection:
         if np.isnan(value):
@@ -205,7 +244,9 @@ class TwinTable:
         until_s = np.maximum(self.time_s[twins], at_s)
         self._advance(twins, until_s)
         age_h = (until_s - at_s) / 3600.0
-        noise = self._plan.sd2 + self._plan.drift2_h * age_h
+        drift2_h = self.drift2_h[:, twins]
+        aged = np.where(self._plan.measured[:, None] >= 0, drift2_h[self._plan.measured], 0.0) * age_h
+        noise = self.sd2[:, twins] + aged
         x, attributes, command = self.x[:, twins], self.attributes[:, twins], self.command.value[:, twins]
         if self._joint is None:
             expected = self._expected(x, attributes, command)
@@ -237,6 +278,7 @@ class TwinTable:
             estimate.innovation_variance,
             self._rules.total,
         )
+        self.fidelity.record(estimate.innovation, estimate.innovation_variance, twins)
         if not self.windows.empty:
             self.windows.record(values, usable, at_s, twins)
         self.heard_at_s[twins] = np.maximum(self.heard_at_s[twins], at_s)
@@ -295,7 +337,7 @@ class TwinTable:
         if self._joint is None:
             moved, command, coupling = roll(self.kind, x, attributes, command, coupling, start_s, until_s)
             variance = est.grow_variance(
-                self.variance[:, twins], self._plan.state_drift2_h, self._plan.unsure2, elapsed_s
+                self.variance[:, twins], self.drift2_h[:, twins], self._plan.unsure2, elapsed_s
             )
         else:
             points = est.spread_points(self._joint, x, covariances)
@@ -303,9 +345,10 @@ class TwinTable:
             points, command, coupling = roll(self.kind, points, attributes, command, coupling, start_s, until_s)
             moved = points[:, 0]
             spread = est.covariances_of(self._joint, points)
+            drift2_h = self.drift2_h[:, twins]
             for block, covariance in zip(self._joint.blocks, spread, strict=True):
                 own = np.arange(block.size)
-                covariance[own, own] += self._plan.state_drift2_h[block.rows] * (elapsed_s / 3600.0)
+                covariance[own, own] += drift2_h[block.rows] * (elapsed_s / 3600.0)
             spread = est.limit_covariances(self._joint, spread, self._plan.unsure2)
             still = elapsed_s <= 0
             covariances = [np.where(still, old, new) for old, new in zip(covariances, spread, strict=True)]
@@ -350,6 +393,8 @@ class TwinTable:
         proposed = None
         if with_control and kind.control is not None:
             proposed = kind.control(state, attributes, in_force, indicators).block((len(self),))
+        fidelity = FidelityShown.of(self.fidelity)
+        alerts = {alert.name: self.latches.active[row].copy() for row, alert in enumerate(kind.alerts)}
         return Shown(
             now_s=now_s,
             x=x,
@@ -359,17 +404,18 @@ class TwinTable:
             couplings=coupling.value,
             windows=windows,
             indicators=indicators,
-            alerts={alert.name: self.latches.active[row].copy() for row, alert in enumerate(kind.alerts)},
+            alerts={**alerts, DRIFTS.name: fidelity.drifting},
             needs={} if kind.needs is None else kind.needs(state, attributes, indicators),
             proposed=proposed,
             age_s=np.where(np.isfinite(self.heard_at_s), now_s - self.heard_at_s, np.inf),
             revision=self.revision.copy(),
+            fidelity=fidelity,
         )
 
-    def explain(self, entity: str) -> dict[str, str]:
+    def explain(self, entity: str, since_s: float = -np.inf) -> dict[str, str]:
         """Why a row of this twin last scored a half or more, by its label and in plain words; empty: never.
 
-        Raises KeyError for an entity that is not in the table.
+        Only alarms observed at ``since_s`` or later. Raises KeyError for an entity that is not in the table.
         """
         if entity not in self.ids:
             raise KeyError(f"{entity} is not in this table of kind {self.kind.name}")
@@ -378,7 +424,7 @@ class TwinTable:
         return {
             label: reason(label, layout.fields[name].unit, alarm)
             for label, name, alarm in zip(layout.labels, layout.field_of_row(), alarms, strict=True)
-            if not np.isnan(alarm["at_s"])
+            if alarm["at_s"] >= since_s  # NaN: there was none
         }
 
     # -- snapshots ---------------------------------------------------------------------------------------------
@@ -400,6 +446,7 @@ class TwinTable:
             ("command", self.command),
             ("coupling", self.coupling),
             ("latches", self.latches),
+            ("fidelity", self.fidelity),
         ):
             for field in fields(part):
                 arrays[f"{name}.{field.name}"] = getattr(part, field.name)
@@ -408,11 +455,16 @@ class TwinTable:
         return {name: array.copy() for name, array in arrays.items()}
 
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Take over a snapshot. Raises ValueError when it was made of another model or number of twins."""
+        """Take over a snapshot. Raises ValueError when it was made of another model or number of twins.
+
+        Attributes stay as they are: the scenario says what they are now. Services that one of the two versions does
+        not have (see ``SERVICES``) begin anew, so that a version that learns more takes up the twins of an older one.
+        """
         current = self.snapshot()
-        if current.keys() != arrays.keys():
-            differing = ", ".join(sorted(current.keys() ^ arrays.keys()))
-            raise ValueError(f"snapshot of another model of kind {self.kind.name}: {differing}")
+        differing = [name for name in current.keys() ^ arrays.keys() if name.partition(".")[0] not in SERVICES]
+        if differing:
+            raise ValueError(f"snapshot of another model of kind {self.kind.name}: {', '.join(sorted(differing))}")
+        arrays = {name: array for name, array in arrays.items() if name in current}
         for name, array in arrays.items():
             if current[name].shape != array.shape:
                 raise ValueError(
@@ -420,6 +472,8 @@ class TwinTable:
                 )
         for name, array in arrays.items():
             owner, _, attribute = name.partition(".")
+            if name == "attributes":
+                continue
             copy = np.array(array, dtype=current[name].dtype)
             if owner == "covariance":
                 self.covariances[int(attribute)] = copy

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 import ray
 from ray.exceptions import GetTimeoutError, RayError
 
 from twin_actors.core.deciding import PolicyInUse
+from twin_actors.runtime import minutes
 from twin_actors.runtime.cityview import CityView
-from twin_actors.runtime.council import Council, Effects
+from twin_actors.runtime.council import KEPT, Council, Effects
 from twin_actors.runtime.desk import Outgoing
+from twin_actors.runtime.patience import patiently
 from twin_actors.runtime.plan import CityPlan
 from twin_actors.runtime.router import Exchange
+from twin_actors.runtime.twin_actor import Look
+from twin_actors.store import StaleEpoch
 
 log = logging.getLogger(__name__)
 
+NAME = "aggregator"
 LOOK_DEADLINE_S = 2.0
 """How long a tick waits for a slow twin actor before it goes on with the older look at it."""
 MOST_ERRORS = 100
@@ -38,7 +45,14 @@ class Aggregator:
             for use in plan.scenario.policies
         ]
         self._council = Council(plan.scenario, plan.catalogue, policies)
+        self._store = patiently(plan.open_store)
+        self._epoch = patiently(lambda: self._store.next_epoch(NAME))
+        self._answered = 0  # number of the last answer of a device that is in the book
+        self._in_hand = Effects()  # decided and recorded, not yet with the router
+        self._saved = b""
+        patiently(self._recover)
         self._actors = [actor.name for actor in plan.actors]
+        self._epochs: dict[str, int] = {}  # the highest seen of every twin actor
         self._handles: dict[str, Any] = {}
         self._looks: dict[str, Any] = {}  # looks under way, by actor
         self._latest_s = float("-inf")
@@ -56,6 +70,9 @@ class Aggregator:
             started = time.monotonic()
             try:
                 self._tick()
+            except StaleEpoch as error:
+                log.error("this aggregator stops: %s", error)
+                os._exit(3)
             except Exception as error:
                 # one bad tick must not end all decisions: it is counted, shown in the status, and tried again
                 self._failed_ticks += 1
@@ -63,6 +80,35 @@ class Aggregator:
                 log.exception("tick %d failed", self._ticks)
             self._tick_wall_s = time.monotonic() - started
             self._stopping.wait(max(self._scenario.tick_s - self._tick_wall_s, 0.01))
+
+    # -- over restarts -----------------------------------------------------------------------------------------
+
+    def _recover(self) -> None:
+        """Go on from what the aggregator before this one has kept: nothing is decided or sent twice."""
+        kept = self._store.load_snapshot(NAME)
+        if kept is None:
+            return
+        state = msgspec.msgpack.decode(kept.blob, strict=False)
+        tables = ("decisions", "commands", "allocations", "alerts")
+        self._council.restore(state["council"], {table: self._store.records(table, KEPT) for table in tables})
+        self._ticks, self._answered = state["ticks"], state["answered"]
+        self._in_hand.commands = list(self._council.open_commands)  # the router knows those that it has by their id
+        self._in_hand.couplings = [
+            (entity, at_s, minutes.values_of(values)) for entity, at_s, values in state["couplings"]
+        ]
+
+    def _keep(self) -> None:
+        """Make durable what has been decided, before anybody is told. Raises StoreUnavailable."""
+        for table, rows in self._council.unrecorded.items():
+            self._store.record(table, rows, writer=NAME, epoch=self._epoch)
+        self._council.recorded()
+        couplings = [[entity, at_s, dict(values)] for entity, at_s, values in self._in_hand.couplings]
+        state = {"council": self._council.state(), "answered": self._answered, "couplings": couplings}
+        blob = msgspec.msgpack.encode(state)
+        if blob != self._saved:
+            whole = msgspec.msgpack.encode({**state, "ticks": self._ticks})
+            self._store.save_snapshot(NAME, self._epoch, self._ticks, whole, self._now_s())
+            self._saved = blob
 
     # -- one tick ----------------------------------------------------------------------------------------------
 
@@ -72,13 +118,17 @@ class Aggregator:
         with self._lock:
             self._ticks += 1
             view = self._view.at(now_s)
-            effects = self._council.sit(view)
+            self._in_hand.add(self._council.sit(view))
             states = self._states(now_s)
-        exchange = self._hand_over(effects, states)
+            self._keep()
+        exchange = self._hand_over(self._in_hand, states)
         with self._lock:
+            self._in_hand = Effects()
             self._latest_s = max(self._latest_s, exchange.latest_s)
             for answer in exchange.answers:
-                self._council.answered(answer.id, done=answer.done, at_s=answer.at_s, note=answer.note)
+                if answer.number > self._answered:
+                    self._council.answered(answer.id, done=answer.done, at_s=answer.at_s, note=answer.note)
+                    self._answered = answer.number
             for command_id in exchange.unsent:
                 why = "could not be sent: no such entity, or too many waiting"
                 self._council.answered(command_id, done=False, at_s=now_s, note=why)
@@ -103,14 +153,21 @@ class Aggregator:
             name = names[ref]
             del self._looks[name]
             try:
-                shown, latest_s = ray.get(ref, timeout=LOOK_DEADLINE_S)
+                look: Look = ray.get(ref, timeout=LOOK_DEADLINE_S)
             except (RayError, GetTimeoutError) as error:
                 self._errors.append(f"{name}: {type(error).__name__}: {str(error).splitlines()[0]}")
                 self._handles.pop(name, None)
                 continue
-            self._latest_s = max(self._latest_s, latest_s)
+            if look.epoch < self._epochs.get(name, 0):
+                self._errors.append(
+                    f"{name}: epoch {look.epoch} still answers, epoch {self._epochs[name]} has taken over"
+                )
+                self._handles.pop(name, None)
+                continue
+            self._epochs[name] = look.epoch
+            self._latest_s = max(self._latest_s, look.latest_s)
             with self._lock:
-                self._view.take(name, shown)
+                self._view.take(name, look.shown)
 
     def _handle(self, name: str) -> Any:
         if name not in self._handles:
@@ -135,7 +192,7 @@ class Aggregator:
         commands = [
             Outgoing(c.id, c.decision, c.entity, c.values, c.issued_at_s, c.expires_at_s) for c in effects.commands
         ]
-        ref = router.exchange.remote(commands, effects.couplings, effects.news, states)
+        ref = router.exchange.remote(commands, effects.couplings, effects.news, states, self._answered, self._epoch)
         answer: Exchange = ray.get(ref, timeout=15.0)
         return answer
 
@@ -145,6 +202,8 @@ class Aggregator:
         with self._lock:
             return {
                 "tick": self._ticks,
+                "epoch": self._epoch,
+                "in_hand": len(self._in_hand.commands),
                 "failed_ticks": self._failed_ticks,
                 "tick_wall_s": self._tick_wall_s,
                 "now_s": self._now_s(),

@@ -34,7 +34,12 @@ class TwinCard:
         self.alerts = [name for name, active in shown.alerts.items() if active[column]]
         self.fates = dict(zip(("applied", "duplicate", "late", "rejected"), map(int, reported["fates"]), strict=True))
         self.missing_upstream = reported["missing_upstream"]
+        self.score = Values(kind.reading.layout, reported["score"])
+        self.reasons: dict[str, str] = reported["reasons"]
         self.model_errors, self.failure = reported["model_errors"], reported["failure"]
+        self.innovation_rmse = Values(kind.reading.layout, shown.fidelity.rmse[:, column])
+        self.coverage_90 = Values(kind.reading.layout, shown.fidelity.covered[:, column])
+        self.drifting = bool(shown.fidelity.drifting[column])
         self._reported = reported
 
     def source(self, field: str) -> str:
@@ -84,6 +89,20 @@ class TwinCard:
             lines.append((name, shown, field.unit, self.source(name), last))
         return lines
 
+    def fidelity_rows(self) -> list[tuple[str, str, float, float]]:
+        """(reading field, unit, innovation rmse, coverage of the 90 % interval), fields with a comparison only.
+
+        Of a vector field the root mean square over its components and the least coverage of any.
+        """
+        rows = []
+        for name, field in self.kind.reading.layout.fields.items():
+            rmse = np.atleast_1d(getattr(self.innovation_rmse, name))
+            covered = np.atleast_1d(getattr(self.coverage_90, name))
+            known = np.isfinite(rmse)
+            if known.any():
+                rows.append((name, field.unit, float(np.sqrt((rmse[known] ** 2).mean())), float(covered[known].min())))
+        return rows
+
     def to_dict(self) -> dict[str, Any]:
         """The card as plain values, for --json."""
 
@@ -105,10 +124,17 @@ class TwinCard:
             "couplings": plain(self.couplings),
             "indicators": {name: _number(value) for name, value in self.indicators.items()},
             "alerts": self.alerts,
+            "fidelity": {
+                "innovation_rmse": plain(self.innovation_rmse),
+                "coverage_90": plain(self.coverage_90),
+                "drifting": self.drifting,
+            },
             "fates": self.fates,
             "missing_upstream": self.missing_upstream,
             "model_errors": self.model_errors,
             "failure": self.failure,
+            "score": plain(self.score),
+            "reasons": self.reasons,
         }
 
     def __repr__(self) -> str:
@@ -123,8 +149,15 @@ class TwinCard:
             lines.append(f"  {shown.name:<22} {word} {'' if shown.labels else shown.unit}")
         for name, (desired, in_force) in self.differs.items():
             lines.append(f"  {name:<22} desired {desired} but in force {in_force}")
+        for name, unit, rmse, covered in self.fidelity_rows():
+            lines.append(
+                f"  {name:<22} expected within {rmse:.3g} {unit} lately, 90 % interval held {100 * covered:.0f} %"
+            )
+        if self.drifting:
+            lines.append("  DRIFTS: its intervals no longer hold its readings; check the sensor or calibrate the model")
         if self.model_errors:
             lines.append(f"  the model failed {self.model_errors} times: {self.failure or 'no finite state'}")
+        lines += [f"  surprising: {words}" for words in self.reasons.values()]
         if self.alerts:
             lines.append(f"  ALERTS: {', '.join(self.alerts)}")
         return "\n".join(lines)

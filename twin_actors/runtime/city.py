@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,16 +14,17 @@ from twin_actors.core.columns import Field, Layout
 from twin_actors.core.deciding import Decision, IssuedCommand
 from twin_actors.core.emergencies import Emergency
 from twin_actors.core.ledger import Ledger
-from twin_actors.runtime import launching
+from twin_actors.runtime import history, launching
 from twin_actors.runtime.card import TwinCard
 from twin_actors.runtime.council import AlertEvent
 from twin_actors.runtime.launching import CityNotFound, LaunchRefused, Progress, Record
 from twin_actors.runtime.plan import CityPlan
-from twin_actors.store import DeadLetter
+from twin_actors.store import DeadLetter, LetterState, Store, erase_store
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from twin_actors.core.forecasts import Predicted
     from twin_actors.scenario.model import Scenario
 
 __all__ = ["City", "CityNotFound", "LaunchRefused"]
@@ -80,13 +83,22 @@ class City:
         launching.connect_ray(record)
         return cls(record)
 
-    def down(self) -> None:
-        """End the city: exactly the processes that its launch started."""
+    def down(self, *, volumes: bool = False) -> None:
+        """End the city: exactly the processes that its launch started. What it has kept stays, unless ``volumes``.
+
+        The next launch of the same scenario goes on where this one stopped.
+        """
         launching.end(self._record, launching.folder_of(self.name))
         self.close()
+        if volumes:
+            launching.delete(self.name)
+        elif not self._plan.keeps:
+            erase_store(self._plan.store_url)
 
     def close(self) -> None:
         """Let go of the city; it goes on. A Ray that was started for this city's head is disconnected."""
+        if "_store" in self.__dict__:
+            self.__dict__.pop("_store").close()
         if self._record.address != "local" and self._ray.is_initialized():
             self._ray.shutdown()
 
@@ -98,20 +110,48 @@ class City:
 
     # -- actors ------------------------------------------------------------------------------------------------
 
-    def _call(self, actor: str, method: str, *arguments: Any, deadline_s: float = DEADLINE_S) -> Any:
+    def _call(
+        self, actor: str, method: str, *arguments: Any, deadline_s: float = DEADLINE_S, again: bool = True
+    ) -> Any:
+        """Ask an actor; one that is being started again is asked again within the deadline, unless not ``again``."""
+        deadline = time.monotonic() + deadline_s
+        errors = self._ray.exceptions
+        while True:
+            try:
+                handle = self._handle(actor)
+                left_s = max(deadline - time.monotonic(), 0.1)
+                return self._ray.get(getattr(handle, method).remote(*arguments), timeout=left_s)
+            except errors.RayTaskError as error:
+                raise error.cause from error  # what the actor itself has to say
+            except errors.GetTimeoutError as error:
+                raise TimeoutError(
+                    f"{actor} of {self.name} did not answer within {deadline_s:g} s; "
+                    "it may be overloaded: see city.status()"
+                ) from error
+            except (CityNotFound, errors.RayActorError) as error:
+                if again and time.monotonic() < deadline and not self._ended():
+                    time.sleep(0.2)  # a restart cannot be waited on; the loop has a deadline
+                    continue
+                raise CityNotFound(
+                    f"the actor {actor!r} of {self.name!r} does not answer ({str(error).splitlines()[0]}): "
+                    "the city may be ending or restarting it; see 'twin-actors ps'"
+                ) from error
+
+    def _handle(self, actor: str) -> Any:
         try:
-            handle = self._ray.get_actor(actor, namespace=self._record.namespace)
-            return self._ray.get(getattr(handle, method).remote(*arguments), timeout=deadline_s)
-        except (ValueError, self._ray.exceptions.RayActorError) as error:
-            raise CityNotFound(
-                f"the actor {actor!r} of {self.name!r} does not answer ({str(error).splitlines()[0]}): "
-                "the city may be ending or restarting it; see 'twin-actors ps'"
-            ) from error
-        except self._ray.exceptions.GetTimeoutError as error:
-            raise TimeoutError(
-                f"{actor} of {self.name} did not answer within {deadline_s:g} s; "
-                "it may be overloaded: see city.status()"
-            ) from error
+            return self._ray.get_actor(actor, namespace=self._record.namespace)
+        except ValueError as error:
+            raise CityNotFound(f"no actor {actor!r} is registered") from error
+
+    def _ended(self) -> bool:
+        """Nobody will start the actor again: the city's head, or its controller, is gone."""
+        if launching.running(self.name) is None:
+            return True
+        try:
+            self._ray.get_actor("controller", namespace=self._record.namespace)
+        except ValueError:
+            return True
+        return False
 
     # -- twins -------------------------------------------------------------------------------------------------
 
@@ -137,7 +177,7 @@ class City:
         number = self._number[entity]
         actor = self._actor_of[number]
         now_s = self.now_s()
-        shown, _ = self._call(actor, "show", now_s, True)
+        shown = self._call(actor, "show", now_s, True).shown
         reported = self._call(actor, "reported", entity)
         kind = self._plan.catalogue.kinds[self._kind_of[entity]]
         own = [n for n in next(a for a in self._plan.actors if a.name == actor).entities
@@ -207,6 +247,86 @@ class City:
             ) from error
         return chosen
 
+    # -- the past ----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _store(self) -> Store:
+        """The city's store, read beside the actors that write it."""
+        return self._plan.open_store()
+
+    def history(
+        self,
+        entity: str,
+        field: str,
+        *,
+        last: float | str | None = None,
+        since: float | str | None = None,
+        until: float | str | None = None,
+        resolution: str = "raw",
+    ) -> pd.DataFrame:
+        """What one entity has said of one field: ``city.history("air_station/dongsi", "pm25_ugm3", last="6h")``.
+
+        Raw readings with the quality that cleaning gave each, or ``resolution="minute"`` / ``"hour"``: count, min,
+        mean, max, last of each bucket. Moments are seconds since the epoch or ISO 8601; the unit is in
+        ``df.attrs["units"]["value"]``. Raises KeyError with the nearest name, ValueError.
+        """
+        now_s = self.now_s()
+        since_s, until_s = history.stretch_s(now_s, last, since, until)
+        return history.history(
+            self._plan, self._store, entity, field,
+            since_s=since_s, until_s=until_s, now_s=now_s, resolution=resolution,
+        )  # fmt: skip
+
+    def at(self, moment: float | str) -> history.PastCity:
+        """The city as it was: ``city.at("2026-11-20T12:00Z")["substation/quay"]`` is a card of that moment."""
+        at_s = history.moment_s(moment)
+        history.check_moment(self._plan, at_s, self.now_s())
+        return history.PastCity(self._plan, self._store, at_s)
+
+    # -- what comes, and how true the twins are ----------------------------------------------------------------
+
+    def forecast(
+        self, entity: str, field: str, horizon: float | str | Sequence[float | str] = "1h", *, last: str = "60d"
+    ) -> Predicted:
+        """What a field will be, with quantiles: ``city.forecast("road/a1", "speed_kmh", "30min")``.
+
+        It rests on the history of ``last``. The method is chosen by a rolling backtest, whose error stands beside the
+        forecast. ``horizon`` may be several. Raises KeyError with the nearest name and ValueError for a history that is
+        too short.
+        """
+        from twin_actors.runtime.predicting import predicted_from_history
+
+        frame = self.history(entity, field, last=last)
+        kind = self._plan.catalogue.kinds[self._kind_of[entity]]
+        several = [horizon] if isinstance(horizon, str | int | float) else list(horizon)
+        horizons_s = [history.length_s(each) for each in several]
+        return predicted_from_history(kind, field, frame, now_s=self.now_s(), horizons_s=horizons_s)
+
+    def calibrate(
+        self, kind: str, *, fit: Sequence[str] = (), last: float | str = "30d", noises: bool = True
+    ) -> pd.DataFrame:
+        """Fit attributes and noises of a kind's twins to the city's own history, judged on its last third.
+
+        Parameters that are no better on that time are not taken. What is better is kept as a version in the store, with
+        the evidence that is returned; ``twin-actors calibrate`` writes it as a layer for the scenario. Raises KeyError
+        for an unknown kind and ValueError for too little history.
+        """
+        import pandas as pd
+
+        from twin_actors.runtime import training
+
+        entities = [entity for entity in self.scenario.entities if entity.kind == kind]
+        if not entities:
+            raise KeyError(f"{self.name} has no twins of kind {kind!r}; its kinds: {', '.join(self.kinds())}")
+        now_s = self.now_s()
+        batch = training.history_of_store(
+            self._plan, self._store, [self._number[entity.id] for entity in entities], now_s - history.length_s(last)
+        )
+        described = self._plan.catalogue.kinds[kind]
+        found = training.calibrate_entities(described, entities, batch, fit=fit, noises=noises)
+        training.keep_versions(self._store, found, described, at_s=now_s)
+        return pd.DataFrame(found.evidence()).set_index("entity")
+
     # -- the city ----------------------------------------------------------------------------------------------
 
     def ledger(self, by: str | None = None) -> Ledger | dict[str, Ledger]:
@@ -242,10 +362,36 @@ class City:
         return _records(self._call("aggregator", "emergencies", last), Emergency, "id")
 
     def alerts(self, last: int = 10) -> pd.DataFrame:
-        return _records(self._call("aggregator", "alerts", last), AlertEvent, None)
+        """The last alerts of twins, and alarms of the city's own places (router, store, broker, actors)."""
+        of_twins = self._call("aggregator", "alerts", last)
+        of_places = self._call("controller", "alarms", last)
+        events = sorted([*of_twins, *of_places], key=lambda event: event.at_s)[-last:] if last > 0 else []
+        return _records(events, AlertEvent, None)
 
-    def dead_letters(self, last: int = 10) -> pd.DataFrame:
-        return _records(self._call("router", "dead_letters", last), DeadLetter, None)
+    def dead_letters(self, last: int = 10, *, reason: str = "", state: str | None = None) -> pd.DataFrame:
+        """The last messages that could not be used, by ``id``: topic, why, bytes, and what was done about them.
+
+        ``reason`` and ``state`` ("waiting", "replayed", "discarded") choose among them.
+        """
+        wanted = None if state is None else LetterState(state)
+        return _records(self._call("router", "dead_letters", last, wanted, reason), DeadLetter, "id")
+
+    def dead_letter(self, number: int) -> DeadLetter:
+        """One by its id, with the whole explanation. Raises KeyError."""
+        letter: DeadLetter = self._call("router", "dead_letter", number)
+        return letter
+
+    def replay_dead_letter(self, number: int, *, payload: bytes | str | None = None, topic: str = "") -> None:
+        """Take a dead letter in again, mended where ``payload`` or ``topic`` say so; it is received once more.
+
+        Raises KeyError, and ValueError for one that has been replayed already.
+        """
+        mended = payload.encode() if isinstance(payload, str) else payload
+        self._call("router", "replay_letter", number, mended, topic, again=False)
+
+    def discard_dead_letter(self, number: int) -> None:
+        """Note that nothing more will be done about it. Raises KeyError."""
+        self._call("router", "discard_letter", number)
 
     def command(self, entity: str, *, reason: str = "ordered by hand", **values: float | Sequence[float]) -> str:
         """Order something from one entity's device; returns the decision's id. Checked before it is sent.
@@ -258,7 +404,7 @@ class City:
         if not values:
             raise ValueError(f"say what to set: {', '.join(layout.fields) or 'this kind takes no commands'}")
         checked = {name: _checked(layout, name, value) for name, value in values.items()}
-        return str(self._call("aggregator", "order", entity, checked, reason))
+        return str(self._call("aggregator", "order", entity, checked, reason, again=False))
 
     def status(self) -> dict[str, Any]:
         """Everything that the aggregator, the router and the controller say about themselves."""

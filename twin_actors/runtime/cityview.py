@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twin_actors.core.columns import Column, Layout
+from twin_actors.core.fidelity import FidelityShown
+from twin_actors.core.fidelity import summary as fidelity_summary
 from twin_actors.core.kind import Kind, Need
 from twin_actors.core.table import Shown
 from twin_actors.core.view import KindView, Links, View
@@ -39,6 +41,9 @@ class _Merged:
     age_s: Column
     revision: NDArray[np.int64]
     seen_at_s: Column
+    rmse: Column
+    covered: Column
+    drifting: NDArray[np.bool_]
     indicators: dict[str, Column]
     alerts: dict[str, NDArray[np.bool_]]
     needs: dict[str, Need]
@@ -73,6 +78,8 @@ class CityView:
             merged.command[:, at], merged.desired[:, at] = look.command, look.desired
             merged.couplings[:, at] = look.couplings
             merged.age_s[at], merged.revision[at], merged.seen_at_s[at] = look.age_s, look.revision, look.now_s
+            merged.rmse[:, at], merged.covered[:, at] = look.fidelity.rmse, look.fidelity.covered
+            merged.drifting[at] = look.fidelity.drifting
             n = len(merged.ids)
             for indicator, column in look.indicators.items():
                 merged.indicators.setdefault(indicator, np.full(n, np.nan))[at] = column
@@ -109,6 +116,9 @@ class CityView:
                     "silent": int(np.isinf(merged.age_s).sum()),
                     "alerts": int(sum(active.sum() for active in merged.alerts.values())),
                     "oldest_look_s": float(merged.seen_at_s.min()) if self._ready(merged) else None,
+                    **fidelity_summary(
+                        FidelityShown(rmse=merged.rmse, covered=merged.covered, drifting=merged.drifting)
+                    ),
                 }
                 for name, merged in self._merged.items()
             }
@@ -181,6 +191,9 @@ def _empty(kind: Kind, entities: Sequence[Any]) -> _Merged:
         age_s=np.full(n, np.inf),
         revision=np.zeros(n, np.int64),
         seen_at_s=np.full(n, np.nan),
+        rmse=np.full((kind.reading.layout.rows, n), np.nan),
+        covered=np.full((kind.reading.layout.rows, n), np.nan),
+        drifting=np.zeros(n, np.bool_),
         indicators={},
         alerts={},
         needs={},

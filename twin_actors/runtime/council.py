@@ -6,7 +6,8 @@ import heapq
 import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -24,8 +25,10 @@ from twin_actors.core.deciding import (
     sight,
 )
 from twin_actors.core.emergencies import EmergencyBook, EmergencyEvent
-from twin_actors.core.resources import Fleet, Unit
+from twin_actors.core.fidelity import DRIFTS
+from twin_actors.core.resources import Assignment, Fleet, Unit
 from twin_actors.core.view import CommandTo, Value, View
+from twin_actors.runtime import minutes
 from twin_actors.scenario.catalogue import Catalogue
 from twin_actors.scenario.model import Scenario
 
@@ -34,6 +37,7 @@ T = TypeVar("T")
 KEPT = 2_000
 """Records of each sort that the aggregator itself keeps at hand; the store keeps more."""
 MOST_SCHEDULED = 100_000
+MOST_NEWS = 10_000
 EXACT_PAIRS = 400
 """Pairs of unit and demand up to which branch and bound may follow the fast plan without holding up a tick."""
 
@@ -68,13 +72,19 @@ class Effects:
     couplings: list[tuple[str, float, Mapping[str, Value]]] = field(default_factory=list)
     news: list[tuple[str, bytes]] = field(default_factory=list)
 
+    def add(self, later: Effects) -> None:
+        """Take up what a later tick wants as well; of news only the last are worth keeping."""
+        self.commands += later.commands
+        self.couplings += later.couplings
+        self.news = [*self.news, *later.news][-MOST_NEWS:]
+
 
 class Council:
     """All that is remembered between ticks; ``sit`` is one tick."""
 
     def __init__(self, scenario: Scenario, catalogue: Catalogue, policies: Sequence[PolicyInUse]) -> None:
         self._policies = tuple(policies)
-        self._alerts_of = {name: catalogue.kinds[name].alerts for name in scenario.kinds_used()}
+        self._alerts_of = {name: (*catalogue.kinds[name].alerts, DRIFTS) for name in scenario.kinds_used()}
         self._says = {(kind, alert.name): alert.says for kind, its in self._alerts_of.items() for alert in its}
         self._book = DecisionBook()
         self._command_book = CommandBook()
@@ -89,6 +99,7 @@ class Council:
         self._alert_events: deque[AlertEvent] = deque(maxlen=KEPT)
         self._emergency_events: deque[EmergencyEvent] = deque(maxlen=KEPT)
         self._orders: list[Decision] = []
+        self._news: dict[str, list[dict[str, Any]]] = {}  # records that the store does not have yet, by table
         self.allocations_made = self.alerts_raised = self.postponed = self.dropped_couplings = 0
 
     # -- one tick ----------------------------------------------------------------------------------------------
@@ -106,13 +117,14 @@ class Council:
             at_s, _, entity, values = heapq.heappop(self._scheduled)
             effects.couplings.append((entity, at_s, values))
         for command in self._command_book.expire(view.now_s):
-            self._commands.append(command)
+            self._note_command(command)
         for line, decision in zip(recommend(decided), decided, strict=True):
             effects.news.append(("decision", msgspec.json.encode({"says": line, "decision": decision})))
         return effects
 
     def _carry_out(self, decision: Decision, now_s: float, effects: Effects) -> None:
         self._decisions.append(decision)
+        self._keep("decisions", minutes.decision_row(decision))
         if decision.mode != "act":
             return
         for number, effect in enumerate(decision.effects, start=1):
@@ -121,7 +133,7 @@ class Council:
                     self.postponed += 1
                     continue
                 command = self._command_book.issue(decision.id, number, effect, now_s)
-                self._commands.append(command)
+                self._note_command(command)
                 effects.commands.append(command)
             elif len(self._scheduled) >= MOST_SCHEDULED:
                 self.dropped_couplings += 1
@@ -143,12 +155,15 @@ class Council:
             says = self._says[entity.split("/", 1)[0], name]
             event = AlertEvent(view.now_s, entity, name, severity, raised, says)
             self._alert_events.append(event)
+            self._keep("alerts", msgspec.to_builtins(event))
             self.alerts_raised += raised
             effects.news.append(("alert", msgspec.json.encode(event)))
         self._raised = now
         self._fleet, _ = self._fleet.step(view.now_s)
         self._emergency_book, events = self._emergency_book.step(emergencies, self._fleet.assignments, view.now_s)
         self._emergency_events.extend(events)
+        for event in events:
+            self._keep("emergencies", msgspec.to_builtins(event))
 
     def _divide(self, view: View, effects: Effects) -> None:
         """Stage *allocate*: free units among what the twins ask for and do not have yet."""
@@ -165,6 +180,7 @@ class Council:
         self.allocations_made += 1
         record = AllocationRecord(f"all-{self.allocations_made:06d}", view.now_s, demands, allocation)
         self._allocations.append(record)
+        self._keep("allocations", msgspec.to_builtins(record))
         effects.news.append(("decision", msgspec.json.encode({"allocation": record})))
 
     def _demands(self, view: View) -> Iterator[Demand]:
@@ -198,7 +214,7 @@ class Council:
     def answered(self, command_id: str, *, done: bool, at_s: float, note: str) -> None:
         command = self._command_book.answer(command_id, done=done, now_s=at_s, note=note)
         if command is not None:
-            self._commands.append(command)
+            self._note_command(command)
 
     def order(self, entity: str, values: Mapping[str, Value], reason: str, view: View) -> str:
         """Record a person's command as a decision; the next tick carries it out."""
@@ -216,6 +232,72 @@ class Council:
         )
         self._orders.append(decision)
         return decision.id
+
+    # -- over restarts -----------------------------------------------------------------------------------------
+
+    def _keep(self, table: str, row: dict[str, Any]) -> None:
+        self._news.setdefault(table, []).append(row)
+
+    def _note_command(self, command: IssuedCommand) -> None:
+        self._commands.append(command)
+        self._keep("commands", minutes.command_row(command))
+
+    @property
+    def unrecorded(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        """Rows that the store is to be given, by table; ``recorded`` says that it has them."""
+        return self._news
+
+    def recorded(self) -> None:
+        self._news = {}
+
+    @property
+    def open_commands(self) -> tuple[IssuedCommand, ...]:
+        return self._command_book.open
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the next incarnation must know to go on without deciding anything twice."""
+        book = self._command_book
+        return {
+            "made": self._book.made,
+            "cooling": dict(self._book.cooling),
+            "open": [minutes.command_row(command) for command in book.open],
+            "counts": [book.sent, book.acknowledged, book.rejected, book.expired],
+            "assignments": msgspec.to_builtins(self._fleet.assignments),
+            "emergencies": msgspec.to_builtins(self._emergency_book),
+            "raised": [[*key, severity] for key, severity in self._raised.items()],
+            "scheduled": [[at_s, entity, dict(values)] for at_s, _, entity, values in sorted(self._scheduled)],
+            "orders": [minutes.decision_row(decision) for decision in self._orders],
+            "allocations_made": self.allocations_made,
+            "alerts_raised": self.alerts_raised,
+            "postponed": self.postponed,
+            "dropped_couplings": self.dropped_couplings,
+        }
+
+    def restore(self, state: Mapping[str, Any], records: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+        """Go on from ``state``; ``records`` are the last rows of each table, for those who ask what has been."""
+        self._book.made = state["made"]
+        self._book.cooling = dict(state["cooling"])
+        self._command_book.restore([minutes.command_of(row) for row in state["open"]], state["counts"])
+        known = {unit.id for unit in self._fleet.units}
+        assignments = msgspec.convert(state["assignments"], tuple[Assignment, ...])
+        self._fleet = replace(self._fleet, assignments=tuple(each for each in assignments if each.unit in known))
+        self._emergency_book = msgspec.convert(state["emergencies"], EmergencyBook)
+        self._raised = {(entity, alert): severity for entity, alert, severity in state["raised"]}
+        self._scheduled = [
+            (at_s, next(self._sequence), entity, minutes.values_of(values))
+            for at_s, entity, values in state["scheduled"]
+        ]
+        heapq.heapify(self._scheduled)
+        self._orders = [minutes.decision_of(row) for row in state["orders"]]
+        self.allocations_made, self.alerts_raised = state["allocations_made"], state["alerts_raised"]
+        self.postponed, self.dropped_couplings = state["postponed"], state["dropped_couplings"]
+        for table, kept, read in (
+            ("decisions", self._decisions, minutes.decision_of),
+            ("commands", self._commands, minutes.command_of),
+            ("allocations", self._allocations, partial(msgspec.convert, type=AllocationRecord)),
+            ("alerts", self._alert_events, partial(msgspec.convert, type=AlertEvent)),
+        ):
+            kept.extend(minutes.readable(table, records.get(table, ()), read))  # type: ignore[attr-defined]
 
     # -- what has been -----------------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ class FleetTopics:
     def __init__(self, fleets: Sequence[Fleet]) -> None:
         self._rules = [(number, fleet, _pattern(fleet.topic)) for number, fleet in enumerate(fleets, start=1)]
         self.filters = [fleet.topic for fleet in fleets]
+        self._told = {f"{fleet.topic} (": number for number, fleet in enumerate(fleets, start=1)}
 
     def match(self, topic: str) -> FleetTopic | None:
         for number, fleet, pattern in self._rules:
@@ -31,6 +32,16 @@ class FleetTopics:
                 name = re.sub(r"\{(\d+)\}", lambda level, f=found: f[int(level[1])], fleet.name)  # type: ignore[misc]
                 return FleetTopic(number, f"{fleet.kind}/{fleet.names.get(name, name)}")
         return None
+
+    def told(self, source: int, entity: str) -> str:
+        """How people are told where a message came from: the fleet's own filter, and the entity that it was for."""
+        return f"{self.filters[source - 1]} ({entity})"
+
+    def source_of(self, told: str) -> tuple[int, str] | None:
+        """The inverse of ``told``: (source number, entity id); None for any other text."""
+        start = told.rfind("(") + 1
+        number = self._told.get(told[:start])
+        return None if number is None or not told.endswith(")") else (number, told[start:-1])
 
 
 def _pattern(topic: str) -> re.Pattern[str]:

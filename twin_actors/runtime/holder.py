@@ -17,20 +17,15 @@ from twin_actors.core.columns import Column, Columns
 from twin_actors.core.inputs import Batch, Channel
 from twin_actors.core.kind import Kind
 from twin_actors.core.table import Shown, TwinTable
+from twin_actors.runtime.notes import Told
 from twin_actors.runtime.packing import PackedBatch, unpack
 from twin_actors.wire.decode import ReadingDecoder
 from twin_actors.wire.reasons import Reason
 
+REASONS_S = 86_400.0  # how long before its last input a twin still tells what was surprising
 REFUSED_KEPT = 10_000
 NOTHING_APPLIED = -1
 """The offset before the first input of any log."""
-
-
-class Told(msgspec.Struct, frozen=True):
-    """The payload of commands and couplings in the log: values by field, at an event time."""
-
-    at_s: float
-    values: dict[str, float | list[float]]
 
 
 class Refused(msgspec.Struct, frozen=True):
@@ -297,6 +292,7 @@ class Holder:
                     "at_s": memory.at_s[:, twin].copy(),
                     "quality": memory.quality[:, twin].copy(),
                     "score": table.score[:, twin].copy(),
+                    "reasons": table.explain(entity, float(table.time_s[twin]) - REASONS_S),
                     "fates": table.fates[:, twin].copy(),
                     "rejected_fields": int(table.rejected_fields[twin]),
                     "model_errors": int(table.model_errors[twin]),
@@ -320,6 +316,9 @@ class Holder:
         for group in self.groups:
             for name, array in group.table.snapshot().items():
                 arrays[f"{group.table.kind.name}:{name}"] = array
+        failures = {entity: words for group in self.groups for entity, words in group.table.failures.items()}
+        arrays["failures"] = np.frombuffer(msgspec.msgpack.encode(failures), np.uint8)
+        arrays["refused"] = np.frombuffer(msgspec.msgpack.encode(list(self.refused)), np.uint8)
         packed = {name: (array.dtype.str, array.shape, array.tobytes()) for name, array in arrays.items()}
         return self.offset, msgspec.msgpack.encode(packed)
 
@@ -341,6 +340,11 @@ class Holder:
             group.table.restore({n[len(prefix) :]: array for n, array in arrays.items() if n.startswith(prefix)})
         self.last_seq, self.last_boot, self.missing = arrays["last_seq"], arrays["last_boot"], arrays["missing"]
         self.latest_s = float(arrays["latest_s"][0])
+        failures = msgspec.msgpack.decode(arrays["failures"].tobytes(), type=dict[str, str])
+        for group in self.groups:
+            group.table.failures = {entity: words for entity, words in failures.items() if entity in group.table.ids}
+        self.refused.clear()
+        self.refused.extend(msgspec.msgpack.decode(arrays["refused"].tobytes(), type=list[Refused]))
         self.offset = offset
 
     def _ids(self) -> NDArray[np.uint8]:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import secrets
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from twin_actors.runtime.clock import Clock
-from twin_actors.runtime.placement import LaunchRefused, check_memory, free_memory_bytes, plan_actors
+from twin_actors.runtime.placement import ActorPlan, LaunchRefused, check_memory, free_memory_bytes, plan_actors
 from twin_actors.runtime.plan import CityPlan, Plan, Reach, decoders_of
 from twin_actors.runtime.processes import (
     Record,
@@ -25,14 +29,17 @@ from twin_actors.runtime.processes import (
     start_head,
     use_token,
 )
+from twin_actors.runtime.stores import STORE_FOLDER, StoreAddress, store_of
 from twin_actors.scenario.catalogue import load_catalogue
 from twin_actors.scenario.model import Scenario
-from twin_actors.store import open_store
+from twin_actors.store import StoreDamaged, StoreUnavailable, erase_store
 from twin_actors.wire.broker import EmbeddedBroker
 
 Progress = Callable[[str, int, int], None]
 """Told (what is going on, how many are done, of how many)."""
 
+LOCK_FILE = "launch.lock"
+PLAN_KEY = "plan"
 CALL_DEADLINE_S = 15.0
 BROKER_PATIENCE_S = 6.0
 """How long a launch bears a broker that refuses or is not there; a city that runs goes on trying for ever."""
@@ -46,15 +53,63 @@ def folder_of(city: str) -> Path:
     return home() / city
 
 
-def running(city: str) -> Record | None:
-    """The record of a city whose Ray head is alive (or which borrowed somebody's), else None."""
+def running(city: str, *, look_for_whole: bool = False) -> Record | None:
+    """The record of a city whose Ray head is alive (or which borrowed somebody's), else None.
+
+    ``look_for_whole``: a city in a borrowed Ray counts only while its controller is there.
+    """
     record = Record.load(folder_of(city))
     if record is None:
         return None
     for needed in (record.head, record.owner):
         if needed is not None and needed.process() is None:
             return None
+    if look_for_whole and record.head is None and not _controller_lives(record):
+        return None
     return record
+
+
+def _controller_lives(record: Record) -> bool:
+    ray: Any = sys.modules.get("ray")
+    if ray is None or not ray.is_initialized():
+        return True  # it cannot be asked from here
+    try:
+        ray.get_actor("controller", namespace=record.namespace)
+    except ValueError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def alone(folder: Path, city: str) -> Iterator[None]:
+    """Nobody else launches or deletes this city meanwhile. Raises LaunchRefused when somebody does."""
+    with (folder / LOCK_FILE).open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise LaunchRefused(
+                f"{city} is being launched or deleted by another process at this moment: wait for it, then try again"
+            ) from error
+        yield
+
+
+def _end_remains(folder: Path) -> None:
+    """End what a crashed city has left running, by the ids in its record: broker, device host, Ray head."""
+    record = Record.load(folder)
+    if record is not None:
+        end(record, folder)
+
+
+def _clear(folder: Path, *, keep: bool) -> None:
+    """Remove what an earlier life has left; with ``keep`` not its store, nor what the broker keeps for the router."""
+    kept = {LOCK_FILE, STORE_FOLDER, "broker"} if keep else {LOCK_FILE}
+    for path in folder.iterdir():
+        if path.name in kept:
+            continue
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def launch(
@@ -77,15 +132,27 @@ def launch(
     check_memory(scenario, plans, free_memory_bytes())
     if scenario.cluster is not None and address is None:
         address = scenario.cluster
-    if running(scenario.city) is not None:
+    if running(scenario.city, look_for_whole=True) is not None:
         raise LaunchRefused(
             f"a city called {scenario.city!r} is running already: end it with 'twin-actors down {scenario.city}', "
             f"look at it with 'twin-actors ps', or give this one another name under 'city'"
         )
     folder = folder_of(scenario.city)
-    if folder.exists():
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, mode=0o700)
+    folder.mkdir(parents=True, mode=0o700, exist_ok=True)
+    with alone(folder, scenario.city):
+        return _launch(scenario, plans, folder, address, tell, deadline_s)
+
+
+def _launch(
+    scenario: Scenario,
+    plans: Sequence[ActorPlan],
+    folder: Path,
+    address: str | None,
+    tell: Progress,
+    deadline_s: float,
+) -> Record:
+    _end_remains(folder)
+    _clear(folder, keep=store_of(scenario.store_url, folder, scenario.city).durable)
     record = Record(
         city=scenario.city,
         scenario=scenario.files,
@@ -106,7 +173,7 @@ def launch(
 def _check_usable(scenario: Scenario) -> None:
     """Refuse before anything starts what only an actor would find out: stores and brokers that this version lacks."""
     try:
-        open_store(scenario.store_url)
+        store_of(scenario.store_url, folder_of(scenario.city), scenario.city)
         catalogue = load_catalogue()
         for kind in scenario.kinds_used():
             decoders_of(catalogue.kinds[kind], scenario)
@@ -119,24 +186,34 @@ def _check_usable(scenario: Scenario) -> None:
 def _start(
     record: Record,
     scenario: Scenario,
-    plans: Sequence[Any],
+    plans: Sequence[ActorPlan],
     folder: Path,
     address: str | None,
     tell: Progress,
     deadline_s: float,
 ) -> None:
+    where = store_of(scenario.store_url, folder, scenario.city)
+    tell("opening the store", 0, 1)
+    resumed_s = _check_store(where, scenario, plans)
     tell("starting the broker", 0, 1)
     reach = _broker(record, scenario, folder)
+    start_s = scenario.clock.start_s or time.time()
     clock = Clock(
         mode=scenario.clock.mode,
         speed=scenario.clock.speed,
-        start_s=scenario.clock.start_s or time.time(),
+        # a city that has lived goes on where it stopped: its clock must not turn back before its twins
+        start_s=start_s if resumed_s is None else max(start_s, resumed_s),
         origin_s=time.time(),
     )
     CityPlan.save(
         folder,
         scenario,
-        Plan(clock=asdict(clock), broker=reach, actors=tuple((plan.name, plan.entities) for plan in plans)),
+        Plan(
+            clock=asdict(clock),
+            broker=reach,
+            store=where.url,
+            actors=tuple((plan.name, plan.entities) for plan in plans),
+        ),
     )
     tell("starting Ray", 0, 1)
     if address is None:
@@ -154,6 +231,38 @@ def _start(
         tell("starting the devices", 0, 1)
         record.devices = start_devices(folder)
         record.save(folder)
+
+
+def _check_store(where: StoreAddress, scenario: Scenario, plans: Sequence[ActorPlan]) -> float | None:
+    """The city time at which an earlier life of the city stopped; None for a new city.
+
+    Raises LaunchRefused when the store holds a city of other entities or another packing, or cannot be used.
+    """
+    own = msgspec.json.encode(
+        {"entities": [entity.id for entity in scenario.entities], "actors": [[p.name, p.entities] for p in plans]}
+    )
+    try:
+        store = where.open()
+    except (StoreUnavailable, StoreDamaged, ValueError) as error:
+        raise LaunchRefused(f"the store of {scenario.city} cannot be used: {error}") from error
+    try:
+        kept = store.get(PLAN_KEY)
+        if kept is not None and kept != own:
+            raise LaunchRefused(
+                f"the store of {scenario.city} ({where.shown}) holds a city of other entities or another packing: "
+                "launch it with the same 'entities' and 'placement', under another name, or begin anew with "
+                f"'twin-actors down --volumes {scenario.city}', which deletes what it holds"
+            )
+        store.put(PLAN_KEY, own)
+        log = store.log("router")
+        last = log.read(log.next_offset - 1, 1) if log.next_offset > log.began else []
+        snapshot = store.load_snapshot("router")
+        times = [entry.received_at_s for _, entry in last] + ([snapshot.at_s] if snapshot else [])
+        return max(times, default=None)
+    except StoreUnavailable as error:
+        raise LaunchRefused(f"the store of {scenario.city} cannot be used: {error}") from error
+    finally:
+        store.close()
 
 
 def _broker(record: Record, scenario: Scenario, folder: Path) -> Reach:
@@ -207,7 +316,6 @@ def _controller(record: Record, folder: Path) -> Any:
 def _create_all(controller: Any, total: int, tell: Progress, deadline_s: float) -> None:
     import ray
 
-    ray.get(controller.begin.remote(), timeout=60.0)
     deadline = time.monotonic() + deadline_s
     while True:
         state = ray.get(controller.progress.remote(), timeout=CALL_DEADLINE_S)
@@ -303,6 +411,27 @@ def end(record: Record, folder: Path) -> None:
         EmbeddedBroker.attach(record.broker).stop()
     path = folder / "city.json"
     path.unlink(missing_ok=True)
+
+
+def delete(city: str) -> bool:
+    """Delete what an ended city keeps: store, broker's queue, folder. False when there is nothing.
+
+    Raises LaunchRefused while it runs or is being launched.
+    """
+    folder = folder_of(city)
+    if not folder.exists():
+        return False
+    if running(city, look_for_whole=True) is not None:
+        raise LaunchRefused(f"{city} is running: end it first with 'twin-actors down {city}'")
+    with alone(folder, city):
+        try:
+            plan = CityPlan.load(folder)
+        except FileNotFoundError:
+            plan = None
+        if plan is not None:
+            erase_store(plan.store_url)
+        shutil.rmtree(folder)
+    return True
 
 
 def _disconnect() -> None:

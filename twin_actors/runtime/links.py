@@ -9,19 +9,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import psutil
 import ray
-from ray.exceptions import GetTimeoutError, RayError
+from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
-from twin_actors.runtime.holder import NOTHING_APPLIED, Outcomes, Refused, Reply
+from twin_actors.runtime.holder import NOTHING_APPLIED, Refused, Reply
 from twin_actors.runtime.packing import Delivery
-from twin_actors.runtime.routing import Routing, Share
-from twin_actors.store.base import LogTrimmed, Store
+from twin_actors.runtime.routing import Routing
+from twin_actors.runtime.share import Share
+from twin_actors.store.base import LogTrimmed, StoreUnavailable
 
 log = logging.getLogger(__name__)
 
 WINDOW = 4
 """Batches under way per twin actor; with fewer an actor idles between calls, with more its backlog hides in Ray."""
-CALL_DEADLINE_S = 30.0
 RETRY_S = (0.2, 5.0)
 FULL_BATCH = 1000
 FLUSH_S = 0.01
@@ -34,7 +35,6 @@ class Standing(enum.Enum):
 
     UP = "up"
     ASKING = "asking"  # a call was lost or refused: asking how far the actor has come
-    RESTORING = "restoring"  # a new incarnation is given the last snapshot
     WAITING = "waiting"  # unreachable: trying again a little later
 
 
@@ -47,27 +47,42 @@ class Link:
     standing: Standing = Standing.ASKING
     incarnation: str = ""
     calls: deque[tuple[Any, float]] = field(default_factory=deque)  # batches under way: (ref, sent at)
-    question: tuple[Any, float] | None = None  # hello or restore under way
+    question: tuple[Any, float] | None = None  # hello under way
     snapshot: tuple[Any, float] | None = None
-    snapshot_offset: int = -1
+    snapshot_offset: int = NOTHING_APPLIED
     retry_at: float = 0.0
     retry_s: float = RETRY_S[0]
     failures: int = 0
     last_error: str = ""
-    fates_before: Any = None  # what an earlier router's readings became, by entity
+    process: tuple[int, float] | None = None  # (pid, created at) of an actor on this machine
+    met: bool = False  # it has introduced itself to this router
+    suspect: int = NOTHING_APPLIED  # the first input of the last batch that did not come back
+    harmed: int = 0  # how often in a row the same input did not come back
+
+    @property
+    def caught_up(self) -> bool:
+        """It has applied again all that an earlier incarnation can be known to have applied."""
+        return self.met and self.share.caught_up
 
 
 class Links:
-    """All links of a router. ``turn`` never blocks; whatever it learns goes into the routing."""
+    """All links of a router. ``turn`` never blocks; whatever it learns goes into the routing.
+
+    ``on_harm(share, delivery, words)`` is told of an input that an actor did not survive twice in a row.
+    """
 
     def __init__(
         self,
         routing: Routing,
-        store: Store,
         find: Callable[[str], Any],
         on_refused: Callable[[Share, list[tuple[Refused, Delivery]]], None],
+        on_harm: Callable[[Share, Delivery, str], None],
+        *,
+        answer_s: float,
     ) -> None:
-        self._routing, self._store, self._find, self._on_refused = routing, store, find, on_refused
+        self._answer_s = answer_s
+        self._node = ray.get_runtime_context().get_node_id()
+        self._routing, self._find, self._on_refused, self._on_harm = routing, find, on_refused, on_harm
         self.links = {name: Link(share, None, Standing.WAITING) for name, share in routing.shares.items()}
 
     # -- one turn ----------------------------------------------------------------------------------------------
@@ -84,16 +99,26 @@ class Links:
     def idle(self) -> bool:
         """Nothing waits and nothing is under way."""
         return all(
-            not link.calls and not link.share.waiting and link.standing is Standing.UP for link in self.links.values()
+            not link.calls and not link.share.load and link.standing is Standing.UP for link in self.links.values()
         )
+
+    @property
+    def caught_up(self) -> bool:
+        """Every twin actor has introduced itself and is as far as any incarnation of it was."""
+        return all(link.caught_up for link in self.links.values())
 
     def _send(self, link: Link, now: float) -> None:
         share = link.share
-        while share.waiting and len(link.calls) < WINDOW:
+        window = 1 if share.careful else WINDOW
+        while share.load and len(link.calls) < window:
             patience_s = FLUSH_BUSY_S if link.calls else FLUSH_S
-            if len(share.waiting) < FULL_BATCH and now - share.oldest_s < patience_s:
+            if share.load < FULL_BATCH and now - share.oldest_s < patience_s:
                 return
-            blob = self._routing.next_batch(share)
+            try:
+                blob = self._routing.next_batch(share)
+            except StoreUnavailable as error:  # what waits in the log waits on
+                link.last_error = str(error)
+                return
             if blob is None:
                 return
             share.oldest_s = now
@@ -115,23 +140,31 @@ class Links:
             self._answered(waiting[ref], ref, now)
         for link in self.links.values():
             oldest = min((at for _, at in (*link.calls, *filter(None, (link.question,)))), default=now)
-            if now - oldest > CALL_DEADLINE_S:
-                self._lose(link, now, f"no answer within {CALL_DEADLINE_S:.0f} s")
+            if now - oldest > self._answer_s:
+                self._replace_hung(link, now)
 
     def _answered(self, link: Link, ref: Any, now: float) -> None:
+        of_snapshot = link.snapshot is not None and ref == link.snapshot[0]
         try:
             answer = ray.get(ref, timeout=1.0)
+        except RayTaskError as error:
+            if of_snapshot:
+                link.snapshot = None
+                link.last_error = f"snapshot: {_words(error)}"
+                return
+            if link.calls and ref == link.calls[0][0]:
+                self._suspect(link, now, f"{type(error.cause).__name__}: {error.cause}")
+            self._lose(link, now, _words(error))
+            return
         except (RayError, GetTimeoutError) as error:
-            if link.snapshot and ref == link.snapshot[0]:
+            if of_snapshot:
                 link.snapshot = None
             else:
-                self._lose(link, now, f"{type(error).__name__}: {str(error).splitlines()[0]}")
+                self._lose(link, now, _words(error))
             return
-        if link.snapshot and ref == link.snapshot[0]:
+        if of_snapshot:
             link.snapshot = None
-            offset, blob = answer
-            self._store.save_snapshot(link.share.name, link.share.epoch, offset, blob)
-            link.snapshot_offset = offset
+            link.snapshot_offset = max(link.snapshot_offset, answer)
         elif link.question and ref == link.question[0]:
             link.question = None
             self._introduced(link, answer, now)
@@ -146,12 +179,52 @@ class Links:
         if reply.epoch != link.share.epoch:
             self._lose(link, now, f"epoch {reply.epoch} answered, {link.share.epoch} was expected")
         elif reply.ok and reply.incarnation == link.incarnation:
-            refused = self._routing.confirm(link.share, reply)
+            if link.harmed and reply.outcomes.offset >= link.suspect:
+                link.harmed = 0
+            try:
+                refused = self._routing.confirm(link.share, reply)
+            except (
+                StoreUnavailable
+            ) as error:  # refused readings are in the log only: asked for again with the next hello
+                self._lose(link, now, str(error))
+                return
             if refused:
                 self._on_refused(link.share, refused)
         else:
             link.calls.clear()
             self._ask(link, now)
+
+    # -- inputs that do harm -----------------------------------------------------------------------------------
+
+    def _suspect(self, link: Link, now: float, words: str) -> None:
+        """The first batch under way did not come back: send its inputs one by one, and put the culprit aside."""
+        share = link.share
+        if not share.under_way:
+            return
+        first = share.under_way[0]
+        link.harmed = link.harmed + 1 if first.offset == link.suspect else 1
+        link.suspect = first.offset
+        if share.careful_until >= first.offset and link.harmed >= 2:
+            log.error("twin actor %s: input %d is put aside: %s", share.name, first.offset, words)
+            self._on_harm(share, first, words)
+            link.harmed = 0
+        else:
+            share.careful_until = max(share.careful_until, share.under_way[-1].offset)
+
+    def _replace_hung(self, link: Link, now: float) -> None:
+        """An actor that does not answer in time is ended, so that Ray starts it again; a stuck input is suspected."""
+        words = f"no answer within {self._answer_s:g} s"
+        if link.calls:
+            self._suspect(link, now, f"{words}: it may never come to an end")
+        if link.handle is not None:
+            try:
+                ray.kill(link.handle, no_restart=False)
+            except RayError as error:
+                log.warning("twin actor %s could not be ended: %s", link.share.name, error)
+        if link.process is not None:  # Ray asks the process to end itself, which a stopped one does not hear
+            end_process(link.process)
+            link.process = None
+        self._lose(link, now, words)
 
     # -- the one way back --------------------------------------------------------------------------------------
 
@@ -183,52 +256,65 @@ class Links:
             self._lose(link, now, f"epoch {hello.epoch} answers, but epoch {share.epoch} has taken over")
             return
         share.epoch = hello.epoch
-        saved = self._store.load_snapshot(share.name)
-        renewed = hello.incarnation != link.incarnation
-        behind = renewed and hello.outcomes.offset < share.outcomes.offset
-        if behind and saved is not None and link.standing is Standing.ASKING:
-            link.standing = Standing.RESTORING
-            link.question = (link.handle.restore.remote(saved.offset, saved.blob), now)
-            return
-        outcomes: Outcomes = hello.outcomes
-        if share.before is None:
-            # a router that starts anew counts from here; calls run in order, so this answer precedes all batches
-            share.before = outcomes
-            if outcomes.offset > NOTHING_APPLIED:
-                link.fates_before = link.handle.fates_by_entity.remote()
-                # nothing in our log can bring back what it holds from before: keep it at once
-                link.snapshot = (link.handle.snapshot.remote(), now)
-        if outcomes.offset >= share.outcomes.offset:  # it has applied what it was sent; only its answer was lost
-            answer = Reply(True, hello.epoch, hello.incarnation, outcomes, hello.refused, share.latest_s, share.busy_s)
-            refused = self._routing.confirm(share, answer)
-            if refused:
-                self._on_refused(share, refused)
         try:
-            self._routing.rewind(share, outcomes)
-        except LogTrimmed as error:
-            self._lose(link, now, f"cannot be brought back: {error}")
+            self._catch_up(share, hello)
+        except (LogTrimmed, StoreUnavailable) as error:
+            self._lose(link, now, f"cannot be brought back now: {error}")
             return
+        link.snapshot_offset = max(link.snapshot_offset, hello.snapshot_offset)
         link.incarnation = hello.incarnation
+        link.process = (hello.pid, hello.created_s) if hello.node == self._node else None
+        link.met = True
         link.standing = Standing.UP
         link.retry_s = RETRY_S[0]
+
+    def _catch_up(self, share: Share, hello: Any) -> None:
+        """Take what an actor says of itself, and queue everything behind it. Raises LogTrimmed, StoreUnavailable."""
+        outcomes = hello.outcomes
+        if outcomes.offset >= share.reached:  # it has applied what it was sent; only its answer was lost
+            answer = Reply(True, hello.epoch, hello.incarnation, outcomes, hello.refused, share.latest_s, share.busy_s)
+            known = share.reached
+            refused = self._routing.confirm(share, answer)
+            share.reached = known  # rewind must know what this router's queue begins with
+            if refused:
+                self._on_refused(share, refused)
+        self._routing.rewind(share, outcomes.offset)
 
     # -- snapshots ---------------------------------------------------------------------------------------------
 
     def take_snapshots(self, now: float) -> None:
-        """Ask every actor that has moved on for a snapshot; the answers are saved as they come."""
+        """Ask every actor that has moved on to save a snapshot."""
         for link in self.links.values():
-            moved_on = link.share.outcomes.offset > link.snapshot_offset
+            moved_on = link.share.reached > link.snapshot_offset
             if link.standing is Standing.UP and link.snapshot is None and moved_on:
-                link.snapshot = (link.handle.snapshot.remote(), now)
+                link.snapshot = (link.handle.save.remote(), now)
 
-    def oldest_needed(self, next_offset: int) -> int:
-        """The first log offset that some actor would need to come back."""
-        needed = next_offset
+    def oldest_needed(self, own: int) -> int:
+        """The first log offset that the router (from ``own`` on) or some actor would need to come back."""
+        needed = own
         for link in self.links.values():
-            share = link.share
-            pending = share.under_way or share.waiting
-            if pending:
-                needed = min(needed, pending[0].offset)
-            if share.outcomes.offset > link.snapshot_offset:
+            # an actor that has nothing to save needs nothing, however old its snapshot is
+            nothing_since = (
+                link.met
+                and not link.share.load
+                and not link.share.under_way
+                and (link.share.reached <= link.snapshot_offset)
+            )
+            if not nothing_since:
                 needed = min(needed, link.snapshot_offset + 1)
         return needed
+
+
+def end_process(process: tuple[int, float]) -> None:
+    """kill -9 of exactly this process; nothing happens when it has ended, or its id is another's by now."""
+    pid, created_s = process
+    try:
+        found = psutil.Process(pid)
+        if abs(found.create_time() - created_s) < 0.01:
+            found.kill()
+    except psutil.NoSuchProcess:
+        return
+
+
+def _words(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).splitlines()[0]}"

@@ -19,6 +19,7 @@ from twin_actors.runtime.placement import ActorPlan
 from twin_actors.scenario.catalogue import Catalogue, load_catalogue
 from twin_actors.scenario.model import Entity, Scenario
 from twin_actors.scenario.model import FieldMap as ScenarioFieldMap
+from twin_actors.store import Store, open_store
 from twin_actors.wire.decode import FieldMap, ReadingDecoder
 
 SCENARIO_FILE = "scenario.json"
@@ -44,6 +45,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     clock: dict[str, Any]
     broker: Reach
+    store: str
     actors: tuple[tuple[str, tuple[int, ...]], ...]
 
 
@@ -55,6 +57,7 @@ class CityPlan:
         self.catalogue = catalogue
         self.clock = Clock(**plan.clock)
         self.broker = plan.broker
+        self.store_url = plan.store
         self.actors = tuple(ActorPlan(name, tuple(entities)) for name, entities in plan.actors)
 
     @classmethod
@@ -74,6 +77,15 @@ class CityPlan:
             with os.fdopen(descriptor, "wb") as file:
                 os.fchmod(file.fileno(), 0o600)  # also where the file was there before
                 file.write(data)
+
+    @property
+    def keeps(self) -> bool:
+        """What the city's store holds outlives ``down``."""
+        return self.scenario.store_url != "memory:"
+
+    def open_store(self) -> Store:
+        """The city's store, opened by this process. Raises StoreUnavailable, StoreDamaged."""
+        return open_store(self.store_url)
 
     def holder(self, name: str, *, epoch: int, incarnation: str) -> Holder:
         """The twins of one actor, fresh."""
@@ -97,6 +109,26 @@ def attribute_matrix(kind: Kind, entities: Sequence[Entity]) -> Column:
         for name, value in entity.attributes.items():
             matrix[layout.places[name], column] = value
     return matrix
+
+
+def noise_matrices(kind: Kind, entities: Sequence[Entity]) -> tuple[Column, Column]:
+    """``sd (reading rows, n)`` and ``drift (state rows, n)``: what a calibration says over what the kind declares."""
+    made = []
+    for what, layout in (("sd", kind.reading.layout), ("drift", kind.state.layout)):
+        matrix = np.repeat(np.nan_to_num(layout.per_row(what)), len(entities), axis=1)
+        for column, entity in enumerate(entities):
+            for name, value in getattr(entity, what).items():
+                matrix[layout.places[name], column] = value
+        made.append(matrix)
+    return made[0], made[1]
+
+
+def table_of(kind: Kind, entities: Sequence[Entity]) -> TwinTable:
+    """Fresh twins of entities of one kind, with their own parameters."""
+    table = TwinTable(kind, [entity.id for entity in entities], attribute_matrix(kind, entities))
+    if any(entity.sd or entity.drift for entity in entities):
+        table.set_noises(*noise_matrices(kind, entities))
+    return table
 
 
 def decoders_of(kind: Kind, scenario: Scenario) -> Mapping[int, ReadingDecoder]:
@@ -124,7 +156,7 @@ def holder_of(
     for name in kinds:
         kind = catalogue.kinds[name]
         own = [entity for entity in entities if entity.kind == name]
-        tables.append(TwinTable(kind, [entity.id for entity in own], attribute_matrix(kind, own)))
+        tables.append(table_of(kind, own))
     return Holder(
         tables,
         {name: decoders_of(catalogue.kinds[name], scenario) for name in kinds},

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,29 +19,44 @@ import ray
 from twin_actors.core.inputs import Channel
 from twin_actors.core.ledger import Ledger
 from twin_actors.core.view import Value
-from twin_actors.runtime.desk import Answer, CommandDesk, Outgoing, Verdict
-from twin_actors.runtime.fleets import FleetTopics
+from twin_actors.runtime import reckoning
+from twin_actors.runtime.committing import Committed, Committer
+from twin_actors.runtime.desk import Answer, CommandDesk, Outgoing
 from twin_actors.runtime.holder import Refused
+from twin_actors.runtime.inbox import BROKER_DROPPED, Inbox
+from twin_actors.runtime.letters import Letters
 from twin_actors.runtime.links import Links
+from twin_actors.runtime.notes import Note, Told, listed
+from twin_actors.runtime.orders import Orders
 from twin_actors.runtime.packing import Delivery
+from twin_actors.runtime.patience import patiently
 from twin_actors.runtime.plan import CityPlan
 from twin_actors.runtime.reach import mqtt_client
-from twin_actors.runtime.routing import Placed, Routing, Share
-from twin_actors.store import DeadLetter, open_store
+from twin_actors.runtime.routing import Routing
+from twin_actors.runtime.saving import RouterMemory
+from twin_actors.runtime.share import Placed, Share
+from twin_actors.store import DeadLetter, LetterState, StaleEpoch
 from twin_actors.wire import messages
 from twin_actors.wire.client import Will
-from twin_actors.wire.reasons import Reason
-from twin_actors.wire.topics import ACKNOWLEDGEMENT, COMMAND, STATE, Topics
+from twin_actors.wire.topics import Topics
 
 log = logging.getLogger(__name__)
 
+NAME = "router"
 COMMIT_S = 0.004
 TURN_S = 0.008
 """How often calls are looked after while messages stream in; asking Ray costs as much as twenty messages."""
 IDLE_S = 0.02
 REQUEST_DEADLINE_S = 10.0
+RECOVERY_DEADLINE_S = 40.0
+"""How long a question about the accounts waits for twins that are still catching up with the log."""
 SNAPSHOT_EVERY_S = 30.0
-SNAPSHOT_AT_BYTES = 32_000_000
+SNAPSHOT_AT_INPUTS = 200_000
+"""Inputs since the last snapshots at which new ones are made early: a recovery never replays many more."""
+MOST_UNCOMMITTED = 50_000
+"""Messages that may wait for a store that cannot be written; then the router leaves the broker until it can."""
+RECEIVE_MAXIMUM = 10_000
+"""QoS 1 messages that the broker may have under way to us unacknowledged (MQTT 5): what lies behind stays with it."""
 
 T = TypeVar("T")
 
@@ -54,58 +70,69 @@ class Exchange(NamedTuple):
 
 
 class Router:
-    """Constructor arguments are ids and paths only. All state belongs to one thread; calls are handed to it."""
+    """Constructor arguments are ids and paths only. All state belongs to one thread; calls are handed to it.
 
-    def __init__(self, folder: str, namespace: str, epoch: int) -> None:
+    Each incarnation takes the next epoch of the log, goes on from snapshot and log, and ends itself when a newer one
+    writes.
+    """
+
+    def __init__(self, folder: str, namespace: str) -> None:
         plan = CityPlan.load(folder)
         self._scenario, self._clock, self._namespace = plan.scenario, plan.clock, namespace
         self._topics = Topics(plan.scenario.root)
-        self._store = open_store(plan.scenario.store_url)
-        self._log = self._store.log("router")
+        self._store = patiently(plan.open_store)
+        epoch = patiently(lambda: self._store.next_epoch(NAME))
+        self._log = self._store.log(NAME)
         shares = {actor.name: Share(actor.name, epoch=1) for actor in plan.actors}
         placed: list[Placed | None] = [None] * len(plan.scenario.entities)
         for actor in plan.actors:
             for place, number in enumerate(actor.entities):
                 placed[number] = Placed(shares[actor.name], place)
         entities = [entity.id for entity in plan.scenario.entities]
-        self._number = {entity: number for number, entity in enumerate(entities)}
-        self._kinds = {entity.kind for entity in plan.scenario.entities}
         self._routing = Routing(
             entities=entities,
             placed=[each for each in placed if each is not None],
             log=self._log,
             epoch=epoch,
             backlog=plan.scenario.limits.backlog,
+            durable=self._store.durable,
         )
-        self._links = Links(self._routing, self._store, self._find, self._refused_by_twin)
-        topics = self._topics
-        self._own_topics = {topics.decision, topics.alert, topics.dead_letter, topics.status}
-        self._fleets = FleetTopics(plan.scenario.fleets)
-        self._routes: dict[str, tuple[int, int]] = {
-            self._topics.telemetry(entity): (number, 0) for entity, number in self._number.items()
-        }
-        self._delivered: tuple[int, int] | None = None  # last QoS 1 delivery: (mid, connection)
         self._desk = CommandDesk()
+        self._letters = Letters(self._store, NAME)
+        self._memory = RouterMemory(self._store, NAME, self._routing, self._desk, self._letters)
+        self._memory.recover()
+        self._inbox = Inbox(plan.scenario, plan.clock, self._routing, self._desk)
+        self._orders = Orders(
+            self._routing,
+            self._desk,
+            self._inbox,
+            lambda entity, payload: self._publish(self._topics.command(entity), payload, qos=1),
+        )
+        self._links = Links(
+            self._routing, self._find, self._refused_by_twin, self._harmed, answer_s=plan.scenario.limits.answer_s
+        )
+        self._writing: tuple[int, int] | None = None  # the last QoS 1 delivery in the group that is being committed
         self._astray = 0  # couplings to entities that are not in the city
-        self._letters: list[DeadLetter] = []
-        self._dead_reasons: dict[str, int] = {}
-        self.first_reading_s: float | None = None
-        self._arrived_s = 0.0  # when the burst of messages under way began to arrive; 0: none has
+        self._aggregator_epoch = 0
         self._requests: queue.Queue[tuple[Callable[[], Any], Future[Any]]] = queue.Queue(maxsize=1000)
         self._stopping = threading.Event()
+        self._recovered = threading.Event()
         self._client = mqtt_client(
             plan.broker,
             client_id=f"{plan.scenario.city}-router",
-            receive=self._receive,
+            receive=self._inbox.receive,
             subscriptions=[
                 # all under the root, not only telemetry: a mistyped channel or kind must not vanish unseen
                 (f"{plan.scenario.root}/#", plan.scenario.broker.qos),
-                *((topic, plan.scenario.broker.qos) for topic in self._fleets.filters),
+                *((topic, plan.scenario.broker.qos) for topic in self._inbox.fleets.filters),
+                (BROKER_DROPPED, 0),
             ],
             clean_start=False,
             manual_ack=True,
+            receive_maximum=RECEIVE_MAXIMUM,
             will=Will(topic=self._topics.status, payload=_status(plan.scenario.city, "lost")),
         )
+        self._committer = Committer(self._log, epoch, wake=self._client.wake, ended=_end_of_a_router)
         self._thread = threading.Thread(target=self._run, name="router", daemon=True)
         self._thread.start()
 
@@ -115,19 +142,23 @@ class Router:
     # -- the one thread ----------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        # The log holds hundreds of thousands of small tuples without cycles; the collector's usual pace would
-        # walk through all of them again and again.
+        # Thousands of small tuples without cycles wait in the queues; the collector's usual pace would walk through
+        # all of them again and again.
         gc.collect()
         gc.freeze()
         gc.set_threshold(100_000, 50, 100)
+        sys.setswitchinterval(0.001)  # the committer needs the interpreter for moments, and soon
         try:
             committed = polled = tidied = snapped = 0.0
             announced = False
             while not self._stopping.is_set():
-                self._arrived_s = 0.0
+                self._inbox.burst_s = 0.0
                 self._client.step(self._patience_s(committed))
                 now = time.monotonic()
-                if (self._routing.fresh or self._delivered) and now - committed >= COMMIT_S:
+                done = self._committer.done()
+                if done is not None:
+                    self._settle(done, now)
+                if not self._committer.busy and self._due and now - committed >= COMMIT_S:
                     self._commit(now)
                     committed = now
                 if now - polled >= (TURN_S if self._routing.fresh else COMMIT_S):
@@ -139,31 +170,90 @@ class Router:
                     if self._client.ready and not announced:
                         self._publish(self._topics.status, _status(self._scenario.city, "up"), qos=1, retain=True)
                     announced = self._client.ready
-                    if now - snapped >= SNAPSHOT_EVERY_S or self._log.held_bytes > SNAPSHOT_AT_BYTES:
-                        self._links.take_snapshots(now)
+                    if not self._recovered.is_set() and self._links.caught_up:
+                        self._recovered.set()
+                    self._leave_or_come_back()
+                    self._orders.send()
+                    if now - snapped >= SNAPSHOT_EVERY_S or self._memory.inputs_since > SNAPSHOT_AT_INPUTS:
                         snapped = now
-                    self._routing.trim(self._links.oldest_needed(self._log.next_offset))
-            self._publish(self._topics.status, _status(self._scenario.city, "down"), qos=1, retain=True)
-            self._client.close()
-        except Exception:
-            log.exception("the router's loop failed")
-            # a router that only looks alive is worse than none: Ray starts the process again
-            os._exit(1)
+                        self._links.take_snapshots(now)
+                        self._memory.save(self._inbox.latest_s())
+                    self._memory.trim(self._links.oldest_needed(self._memory.needs))
+            self._finish()
+        except Exception as error:
+            _end_of_a_router(error)
+
+    @property
+    def _due(self) -> bool:
+        return bool(self._routing.fresh or self._inbox.delivered)
 
     def _patience_s(self, committed: float) -> float:
         """How long to wait for the network: until the next commit is due, or a look at the calls, or at requests."""
-        if self._routing.fresh:
+        if self._routing.fresh and not self._committer.busy:
             return max(committed + COMMIT_S - time.monotonic(), 0.0)
+        if self._committer.busy:
+            return COMMIT_S
         return IDLE_S if self._links.idle else COMMIT_S
 
     def _commit(self, now: float) -> None:
-        delivered, self._delivered = self._delivered, None
-        self._routing.commit(now)
-        if delivered is not None:
-            self._client.acknowledge(*delivered)  # it and all before it on that connection, in order of arrival
-        if self._letters:
-            letters, self._letters = self._letters, []
-            self._store.add_dead_letters(letters)
+        """Have all that has come written as one group, or acknowledge at once what needs no writing."""
+        entries = self._routing.take(self._clock.now_s(), now)
+        self._writing, self._inbox.delivered = self._inbox.delivered, None
+        if entries:
+            self._orders.begin()
+            self._committer.begin(entries)
+        else:
+            self._acknowledge()
+
+    def _settle(self, done: Committed, now: float) -> None:
+        """A group is durable: queue it for the twins, acknowledge it to the broker, let its commands go."""
+        own = self._routing.committed(done.first, done.entries, now)
+        self._memory.inputs_since += len(done.entries)
+        self._acknowledge()
+        for offset, entry in own:
+            if entry.channel == Note.REFUSED:
+                self._letters.of_refusal(offset, entry)
+        self._tell_letters()
+        self._orders.committed()
+
+    def _acknowledge(self) -> None:
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            self._client.acknowledge(*writing)  # it and all before it on that connection, in order of arrival
+
+    def _tell_letters(self) -> None:
+        for letter in self._letters.save():
+            wired = messages.DeadLetter(
+                topic=letter.topic,
+                reason=letter.reason,
+                detail=letter.detail,
+                payload=letter.payload,
+                received_at_s=letter.received_at_s,
+            )
+            self._publish(self._topics.dead_letter, messages.encode_dead_letter(wired))
+
+    def _leave_or_come_back(self) -> None:
+        """With a store that does not take the log: leave the broker, which keeps QoS 1 for us, before memory fills."""
+        if self._routing.fresh >= MOST_UNCOMMITTED and self._committer.trouble:
+            self._client.pause()
+        elif self._client.paused and not self._committer.trouble:
+            self._client.resume()
+
+    def _finish(self) -> None:
+        """Write what has come, keep everything, say goodbye."""
+        deadline = time.monotonic() + REQUEST_DEADLINE_S / 2
+        while (self._committer.busy or self._due) and time.monotonic() < deadline and not self._committer.trouble:
+            done = self._committer.done()
+            if done is not None:
+                self._settle(done, time.monotonic())
+            elif not self._committer.busy:
+                self._commit(time.monotonic())
+            else:
+                self._client.step(COMMIT_S)
+        self._memory.save(self._inbox.latest_s())
+        self._publish(self._topics.status, _status(self._scenario.city, "down"), qos=1, retain=True)
+        self._client.close()
+        self._committer.stop()
 
     def _serve(self) -> None:
         while True:
@@ -182,108 +272,18 @@ class Router:
         self._requests.put((work, result), timeout=REQUEST_DEADLINE_S)
         return result.result(timeout=REQUEST_DEADLINE_S)
 
-    # -- arrivals ----------------------------------------------------------------------------------------------
-
-    def _receive(self, topic: str, payload: bytes, qos: int, mid: int, connection: int) -> None:
-        if qos:
-            self._delivered = mid, connection
-        route = self._routes.get(topic)
-        if route is None:
-            self._slow(topic, payload)
-            return
-        if len(payload) > self._scenario.limits.payload_bytes:
-            self._routing.refuse_of(route[0], payload)
-            self._dead(topic, Reason.TOO_LARGE, f"{len(payload):,} bytes", payload)
-            return
-        if self._arrived_s == 0.0 or self._clock.mode == "scaled":  # there a burst may last minutes of city time
-            self._arrived_s = self._clock.now_s()
-            self.first_reading_s = self.first_reading_s or time.time()
-        self._routing.arrive(route[0], route[1], payload, self._arrived_s)
-
-    def _slow(self, topic: str, payload: bytes) -> None:
-        """Topics seen for the first time, answers of devices, and what belongs to nobody."""
-        parsed = self._topics.parse(topic)
-        if topic in self._own_topics or (parsed is not None and parsed[1] in (COMMAND, STATE)):
-            return  # what the city itself has said
-        if parsed is not None and parsed[1] == ACKNOWLEDGEMENT:
-            self._acknowledged(topic, parsed[0], payload)
-            return
-        if len(payload) > self._scenario.limits.payload_bytes:
-            self._routing.refuse(payload)
-            self._dead(topic, Reason.TOO_LARGE, f"{len(payload):,} bytes", payload)
-            return
-        fleet = self._fleets.match(topic)
-        entity = fleet.entity if fleet else parsed[0] if parsed else None
-        if entity is None:
-            self._routing.refuse(payload)
-            self._dead(topic, Reason.UNKNOWN_TOPIC, "", payload)
-        elif entity not in self._number:
-            self._routing.refuse(payload)
-            known = entity.split("/", 1)[0] in self._kinds
-            self._dead(topic, Reason.UNKNOWN_ENTITY if known else Reason.UNKNOWN_KIND, entity, payload)
-        else:
-            self._routes[topic] = (self._number[entity], fleet.source if fleet else 0)
-            if self.first_reading_s is None:
-                self.first_reading_s = time.time()
-            self._routing.arrive(*self._routes[topic], payload, self._clock.now_s())
-
-    def _city_now_s(self) -> float:
-        """The time that commands and couplings live by: in mode ``events`` the newest that devices have told."""
-        if self._clock.mode != "events":
-            return self._clock.now_s()
-        latest_s = self._latest_s()
-        return latest_s if latest_s > float("-inf") else 0.0
-
-    def _latest_s(self) -> float:
-        return max((share.latest_s for share in self._routing.shares.values()), default=float("-inf"))
-
-    def _acknowledged(self, topic: str, entity: str, payload: bytes) -> None:
-        now_s = self._city_now_s()
-        try:
-            answer = messages.decode_acknowledgement(payload)
-        except messages.BadMessage as bad:
-            self._routing.refuse(payload)
-            self._dead(topic, bad.reason, bad.detail, payload)
-            return
-        verdict, values = self._desk.acknowledged(entity, answer, now_s)
-        if verdict is Verdict.UNKNOWN:
-            self._routing.refuse(payload)
-            self._dead(topic, Reason.UNKNOWN_COMMAND, answer.id, payload)
-        elif verdict is Verdict.DONE:
-            self._routing.tell(self._number[entity], Channel.COMMAND, now_s, values, now_s)
-
-    def _dead(
-        self, topic: str, reason: Reason, detail: str, payload: bytes, received_at_s: float | None = None
-    ) -> None:
-        self._bury(
-            DeadLetter(
-                topic=topic,
-                reason=reason.value,
-                detail=reason.explain(detail),
-                payload=payload,
-                received_at_s=self._clock.now_s() if received_at_s is None else received_at_s,
-            )
-        )
+    # -- what becomes of it ------------------------------------------------------------------------------------
 
     def _refused_by_twin(self, share: Share, refused: list[tuple[Refused, Delivery]]) -> None:
         for each, delivery in refused:
-            entity = self._routing.entities[share.entities[delivery.place]]
-            topic = self._topics.telemetry(entity)
-            if delivery.source:
-                topic = f"{self._scenario.fleets[delivery.source - 1].topic} ({entity})"
-            self._dead(topic, Reason(each.reason), each.detail, delivery.payload, delivery.received_at_s)
+            self._letters.of_twin(self._inbox.topic_of(share, delivery), each, delivery)
+        self._tell_letters()
 
-    def _bury(self, letter: DeadLetter) -> None:
-        self._letters.append(letter)
-        self._dead_reasons[letter.reason] = self._dead_reasons.get(letter.reason, 0) + 1
-        wired = messages.DeadLetter(
-            topic=letter.topic,
-            reason=letter.reason,
-            detail=letter.detail,
-            payload=letter.payload,
-            received_at_s=letter.received_at_s,
-        )
-        self._publish(self._topics.dead_letter, messages.encode_dead_letter(wired))
+    def _harmed(self, share: Share, delivery: Delivery, detail: str) -> None:
+        """An input that its twin actor did not survive twice is put aside for good."""
+        self._letters.of_harm(self._inbox.topic_of(share, delivery), delivery, detail)
+        self._routing.quarantine(share, delivery, detail, self._clock.now_s())
+        self._tell_letters()
 
     def _publish(self, topic: str, payload: bytes, *, qos: int = 0, retain: bool = False) -> bool:
         return self._client.publish(topic, payload, qos=qos, retain=retain)
@@ -296,13 +296,20 @@ class Router:
         couplings: Sequence[tuple[str, float, Mapping[str, Value]]],
         news: Sequence[tuple[str, bytes]],
         states: Sequence[tuple[str, bytes]] = (),
+        answered: int = 0,
+        epoch: int = 0,
     ) -> Exchange:
-        """Send the aggregator's effects on their way and give it the answers of devices since the last time.
+        """Send the aggregator's effects on their way and give it the answers of devices that it does not have yet.
 
         ``couplings`` are (entity, at_s, values); ``news`` are (city channel, payload) for listeners of the city;
-        ``states`` are (entity, payload), published retained on the entity's own topic.
+        ``states`` are (entity, payload), published retained on the entity's own topic; ``answered`` is the number of
+        the last answer it has. A command handed over again, by its id, is not sent again. Raises StaleEpoch where an
+        aggregator of a higher ``epoch`` has been here.
         """
-        return self._ask(lambda: self._exchange(commands, couplings, news, states))
+        if epoch and epoch < self._aggregator_epoch:
+            raise StaleEpoch(f"aggregator: epoch {epoch} is refused, epoch {self._aggregator_epoch} has taken over")
+        self._aggregator_epoch = max(epoch, self._aggregator_epoch)
+        return self._ask(lambda: self._exchange(commands, couplings, news, states, answered))
 
     def _exchange(
         self,
@@ -310,16 +317,14 @@ class Router:
         couplings: Sequence[tuple[str, float, Mapping[str, Value]]],
         news: Sequence[tuple[str, bytes]],
         states: Sequence[tuple[str, bytes]],
+        answered: int,
     ) -> Exchange:
-        now_s = self._city_now_s()
-        unsent = [
-            command.id
-            for command in commands
-            if command.entity not in self._number or not self._send_command(command, now_s)
-        ]
+        now_s = self._inbox.city_now_s()
+        unsent = [command.id for command in commands if not self._orders.take(command)]
         for entity, at_s, values in couplings:
-            if entity in self._number:
-                self._routing.tell(self._number[entity], Channel.COUPLING, at_s, values, now_s)
+            if entity in self._inbox.number:
+                told = Told(at_s=at_s, values=listed(values))
+                self._routing.tell(self._inbox.number[entity], Channel.COUPLING, told, now_s)
             else:
                 self._astray += 1
                 log.warning("a policy couples to %r, which is not in the city", entity)
@@ -329,127 +334,103 @@ class Router:
         for entity, payload in states:
             self._publish(self._topics.state(entity), payload, retain=True)
         self._desk.expire(now_s)
-        return Exchange(self._desk.take_answers(), unsent, self._latest_s())
-
-    def _send_command(self, command: Outgoing, now_s: float) -> bool:
-        if self._desk.full:
-            return False
-        payload = messages.encode_command(
-            messages.Command(
-                id=command.id,
-                issued_at_s=command.issued_at_s,
-                expires_at_s=command.expires_at_s,
-                epoch=self._routing.epoch,
-                decision=command.decision,
-                values=dict(command.values),
-            )
-        )
-        if not self._publish(self._topics.command(command.entity), payload, qos=1):
-            return False
-        self._desk.sent(command)
-        self._routing.tell(self._number[command.entity], Channel.DESIRED, now_s, command.values, now_s)
-        return True
+        return Exchange(self._desk.answers_after(answered), unsent, self._inbox.latest_s())
 
     def ledger(self) -> Ledger:
+        """The city's ledger; after a crash it waits until the twins have caught up with the log."""
+        self._wait_until_recovered()
         return self._ask(self._routing.ledger)
 
     def ledger_by_entity(self) -> dict[str, Ledger]:
         """One ledger per entity, and one under "" for readings of nobody."""
-        refs = {name: link.handle.fates_by_entity for name, link in self._links.links.items() if link.handle}
-        snapshot, asked = self._ask(lambda: (self._count_arrivals(), {n: call.remote() for n, call in refs.items()}))
-        received, dead, shed, nobody, waiting = snapshot
-        answers = dict(zip(asked, ray.get(list(asked.values()), timeout=REQUEST_DEADLINE_S), strict=True))
-        fates = {entity: fate for _, by_entity in answers.values() for entity, fate in by_entity.items()}
-        earlier = [link.fates_before for link in self._links.links.values() if link.fates_before is not None]
-        for _, by_entity in ray.get(earlier, timeout=REQUEST_DEADLINE_S):
-            for entity, fate in by_entity.items():
-                fates[entity] = tuple(now - then for now, then in zip(fates[entity], fate, strict=True))
-        reached = {name: offset for name, (offset, _) in answers.items()}
-        in_flight: dict[int, int] = {}
-        for share, offset, number, readings in waiting:
-            if offset > reached.get(share, -1):
-                in_flight[number] = in_flight.get(number, 0) + readings
-        ledgers = {"": nobody}
-        for number, entity in enumerate(self._routing.entities):
-            applied, duplicate, late, rejected = fates.get(entity, (0, 0, 0, 0))
-            ledgers[entity] = Ledger(
-                received=received[number],
-                applied=applied,
-                duplicate=duplicate,
-                late=late,
-                dead_lettered=rejected + dead[number],
-                shed=shed[number],
-                in_flight=in_flight.get(number, 0),
-            )
-        return ledgers
+        self._wait_until_recovered()
+        return reckoning.ledger_by_entity(self._ask, self._routing, self._links, REQUEST_DEADLINE_S)
 
-    def _count_arrivals(
-        self,
-    ) -> tuple[list[int], list[int], list[int], Ledger, list[tuple[str, int, int, int]]]:
-        """Everything counted on arrival, and every reading not yet known to be applied, at one moment.
-
-        Calls of one sender to one actor run in order, so an actor asked at this moment answers for all that was
-        sent to it before; what it has applied beyond that is recognised by its offset.
-        """
-        routing = self._routing
-        nobody = Ledger(received=routing.received_by_nobody, dead_lettered=routing.dead_by_nobody)
-        return (
-            list(routing.received_by_entity),
-            list(routing.dead_by_entity),
-            list(routing.shed_by_entity),
-            nobody,
-            list(routing.on_their_way()),
-        )
+    def _wait_until_recovered(self) -> None:
+        if not self._recovered.wait(RECOVERY_DEADLINE_S):
+            behind = [link.share.name for link in self._links.links.values() if not link.caught_up]
+            raise TimeoutError(f"the city is still recovering: {len(behind)} twin actors behind, first {behind[:3]}")
 
     def status(self) -> dict[str, Any]:
         return self._ask(self._status)
 
     def _status(self) -> dict[str, Any]:
-        links = self._links.links.values()
         return {
+            "epoch": self._routing.epoch,
             "connected": self._client.ready,
             "broker_error": self._client.last_error,
             "protocol": self._client.protocol,
             "reconnects": self._client.reconnects,
-            "first_reading_s": self.first_reading_s,
-            "dead_letter_reasons": dict(self._dead_reasons),
+            "broker_dropped": self._inbox.broker_dropped,
+            "recovered": self._recovered.is_set(),
+            "store_trouble": self._committer.trouble or self._letters.trouble or self._memory.trouble,
+            "store_failures": self._committer.failures,
+            "first_reading_s": self._inbox.first_reading_s,
+            "dead_letter_reasons": dict(self._letters.reasons),
+            "dead_letter_topics": dict(self._letters.last_topic),
             "open_commands": len(self._desk),
             "late_answers": self._desk.late,
             "couplings_astray": self._astray,
-            "log_bytes": self._log.held_bytes,
-            "log_offset": self._log.next_offset,
-            "rejected_fields": sum(link.share.outcomes.rejected_fields for link in links),
-            "missing_upstream": sum(link.share.outcomes.missing_upstream for link in links),
+            "inputs_since_snapshot": self._memory.inputs_since,
+            "log_offset": self._routing.committed_until,
+            "uncommitted": self._routing.fresh + self._routing.committing,
             "unpublished": self._client.refused,
             "cpu_s": time.process_time(),
-            "actors": {
-                link.share.name: {
-                    "standing": link.standing.value,
-                    "received": self._routing.received_by(link.share),
-                    "offset": link.share.outcomes.offset,
-                    "waiting": len(link.share.waiting),
-                    "under_way": len(link.share.under_way),
-                    "busy_s": link.share.busy_s,
-                    "resent": link.share.resent,
-                    "failures": link.failures,
-                    "last_error": link.last_error,
-                }
-                for link in links
-            },
+            **reckoning.standing(self._routing, self._links),
         }
 
-    def dead_letters(self, last: int) -> list[DeadLetter]:
-        return self._ask(lambda: (self._store.dead_letters(last) + self._letters)[-last:])
+    def dead_letters(self, last: int, state: LetterState | None = None, reason: str = "") -> list[DeadLetter]:
+        return self._ask(lambda: self._letters.newest(last, state, reason))
+
+    def dead_letter(self, number: int) -> DeadLetter:
+        """Raises KeyError."""
+        return self._ask(lambda: self._letters.one(number))
+
+    def replay_letter(self, number: int, payload: bytes | None, topic: str) -> None:
+        """Take a dead letter in as if it had just been published, with another payload or topic if given."""
+
+        def work() -> None:
+            letter = self._letters.one(number)
+            if letter.state is LetterState.REPLAYED:
+                raise ValueError(f"dead letter {number} has been replayed already")
+            self._inbox.receive_again(topic or letter.topic, letter.payload if payload is None else payload)
+            self._letters.settle(number, LetterState.REPLAYED)
+
+        self._ask(work)
+
+    def discard_letter(self, number: int) -> None:
+        """Raises KeyError."""
+        self._ask(lambda: self._letters.settle(number, LetterState.DISCARDED))
 
     def latest_s(self) -> float:
         """The newest device time that any twin has seen."""
-        return self._ask(self._latest_s)
+        return self._ask(self._inbox.latest_s)
+
+    def keep(self) -> int:
+        """Have the twins and this router save snapshots now. Returns the log's offset."""
+
+        def work() -> int:
+            self._links.take_snapshots(time.monotonic())
+            self._memory.save(self._inbox.latest_s())
+            return self._routing.committed_until
+
+        return self._ask(work)
 
     def stop(self) -> None:
-        """Say goodbye to the broker and end the thread."""
+        """Write what has come, say goodbye to the broker and end the thread."""
         self._stopping.set()
         self._thread.join(timeout=REQUEST_DEADLINE_S)
 
 
 def _status(city: str, state: str) -> bytes:
     return json.dumps({"city": city, "status": state}).encode()
+
+
+def _end_of_a_router(error: Exception) -> None:
+    """End this process at once: a router that only looks alive is worse than none, and one that a newer one has
+    replaced must not say another word, not even to the broker. Ray starts the one that is missing."""
+    if isinstance(error, StaleEpoch):
+        log.error("this router stops: %s", error)
+    else:
+        log.error("the router fails", exc_info=error)
+    os._exit(3)

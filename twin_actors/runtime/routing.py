@@ -1,58 +1,41 @@
-"""What the router does, without MQTT and without Ray: log inputs, queue them per twin actor, account for them."""
+"""What the router does, without MQTT and Ray: gather inputs for the log, queue them per twin actor, count them."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 
 import msgspec
 
 from twin_actors.core.inputs import Channel
 from twin_actors.core.ledger import Ledger
-from twin_actors.runtime.holder import NOTHING_APPLIED, Outcomes, Refused, Reply
+from twin_actors.runtime import notes
+from twin_actors.runtime.accounts import Accounts
+from twin_actors.runtime.holder import Outcomes, Refused, Reply
+from twin_actors.runtime.notes import FIRST_NOTE, Note
 from twin_actors.runtime.packing import LARGEST_BATCH, PER_INPUT_BYTES, Delivery, pack
-from twin_actors.store.base import Entry, Log
+from twin_actors.runtime.share import NOTHING_COUNTED, Placed, Share
+from twin_actors.store.base import NOBODY, Entry, Log
 from twin_actors.wire.elements import count_readings
+
+__all__ = ["NOTHING_COUNTED", "Placed", "Routing", "Share"]
 
 READING = int(Channel.READING)
 _new = tuple.__new__  # a named tuple made by its class costs three times as much, and each message makes two
 LARGEST_COUNT = 2000
 """Inputs per batch: a bound on how long one call keeps a twin actor busy."""
-NOTHING_COUNTED = Outcomes(NOTHING_APPLIED, 0, 0, 0, 0, 0, 0)
-
-
-@dataclass(slots=True)
-class Share:
-    """The inputs of one twin actor: waiting, under way, and what became of those before."""
-
-    name: str
-    epoch: int
-    waiting: deque[Delivery] = field(default_factory=deque)
-    under_way: deque[Delivery] = field(default_factory=deque)
-    sent: int = NOTHING_APPLIED  # offset of the last input sent
-    outcomes: Outcomes = field(default_factory=lambda: NOTHING_COUNTED)
-    before: Outcomes | None = None  # what the actor had counted for an earlier router, when it was first met
-    shed: int = 0
-    oldest_s: float = 0.0  # when the first waiting input arrived, on the router's own clock
-    latest_s: float = float("-inf")
-    busy_s: float = 0.0
-    resent: int = 0
-    lettered: int = NOTHING_APPLIED  # up to here refused readings have become dead letters; a resend repeats them
-    entities: list[int] = field(default_factory=list)  # the entity's number at each place
-    given_up: set[int] = field(default_factory=set)  # offsets shed while the log still holds them
-
-
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """Where an entity's twin lives: the share of its actor and its place there."""
-
-    share: Share
-    place: int
+IN_MEMORY = 20_000
+"""Inputs per twin actor that wait in memory; what comes beyond them stays in the log and is read again when due."""
+READ_AT_ONCE = 5_000
+TALLY_S = 0.5
+"""How often the log is told of readings that were given up before they reached it."""
 
 
 class Routing:
-    """Entities are numbered 0 … n−1 as in the scenario; ``placed[number]`` says where each twin lives."""
+    """Entities are numbered 0 … n−1 as in the scenario; ``placed[number]`` says where each twin lives.
+
+    ``backlog`` is the number of inputs that may wait for one twin actor before readings that may be shed (QoS 0, and
+    all where the log is not durable) are given up, the older one of an entity for its newer one.
+    """
 
     def __init__(
         self,
@@ -62,6 +45,8 @@ class Routing:
         log: Log,
         epoch: int,
         backlog: int = 200_000,
+        durable: bool = True,
+        in_memory: int = IN_MEMORY,
     ) -> None:
         self.entities = tuple(entities)
         self.placed = list(placed)
@@ -70,98 +55,169 @@ class Routing:
             each.share.entities.append(number)
         self.epoch = epoch
         self.backlog = backlog
+        self.accounts = Accounts(len(entities))
+        self.committed_until = log.next_offset
         self._log = log
+        self._durable = durable
+        self._in_memory = in_memory
         self._fresh: list[Entry] = []
-        self.received_by_entity = [0] * len(entities)
-        self.shed_by_entity = [0] * len(entities)
-        self.dead_by_entity = [0] * len(entities)
-        self.received_by_nobody = 0
-        self.dead_by_nobody = 0
+        self._committing: Sequence[Entry] = ()
+        self._pressed = False  # some share has as much waiting as it may
+        self._untold = False  # readings are held back or given up of which the log does not know
+        self._tallied_s = float("-inf")
 
     # -- arrivals ----------------------------------------------------------------------------------------------
 
-    def arrive(self, entity: int, source: int, payload: bytes, received_at_s: float) -> None:
-        """Take in one message of readings; it is committed and queued by the next ``commit``."""
+    def arrive(self, entity: int, source: int, payload: bytes, received_at_s: float, qos: int = 1) -> None:
+        """Take in one message of readings; it is queued when it has been committed."""
         # an object is one reading, and nearly every message is an object
         readings = 1 if payload[:1] == b"{" else count_readings(payload)
-        self.received_by_entity[entity] += readings
-        self._fresh.append(_new(Entry, (entity, READING, source, received_at_s, payload)))
+        self.accounts.received[entity] += readings
+        entry = _new(Entry, (entity, READING, source, received_at_s, payload))
+        if self._pressed and (qos == 0 or not self._durable) and self._hold_back(entry):
+            return
+        self._fresh.append(entry)
 
-    def tell(self, entity: int, channel: Channel, at_s: float, values: Mapping[str, object], now_s: float) -> None:
+    def _hold_back(self, entry: Entry) -> bool:
+        """Keep only the newest reading of an entity whose twin actor has too much before it; True if so."""
+        share = self.placed[entry.entity].share
+        if share.load < self.backlog:
+            return False
+        older = share.held.get(entry.entity)
+        if older is not None:
+            readings = count_readings(older.payload)
+            share.shed += readings
+            self.accounts.give_up(entry.entity, readings)
+        share.held[entry.entity] = entry
+        self._untold = True
+        return True
+
+    def tell(self, entity: int, channel: Channel, told: notes.Told, now_s: float) -> None:
         """Take in a command or a coupling for a twin, to be logged like any input."""
-        told = {"at_s": at_s, "values": values}
         self._fresh.append(Entry(entity, int(channel), 0, now_s, msgspec.json.encode(told)))
 
-    def refuse(self, payload: bytes) -> int:
-        """Count a message that no twin can take; it ends among the dead letters. Returns its number of readings."""
-        readings = count_readings(payload)
-        self.received_by_nobody += readings
-        self.dead_by_nobody += readings
-        return readings
+    def note(self, channel: Note, note: notes.Notable, now_s: float, entity: int = NOBODY) -> None:
+        """Take in a line of the router's own."""
+        self._fresh.append(Entry(entity, int(channel), 0, now_s, notes.encode(note)))
 
-    def refuse_of(self, entity: int, payload: bytes) -> int:
-        """The same for a message of a known entity that goes no further than the router."""
+    def refuse(
+        self, topic: str, reason: str, detail: str, payload: bytes, received_at_s: float, entity: int = NOBODY
+    ) -> int:
+        """Take in a message that no twin gets; it is logged, and a dead letter. Returns its number of readings."""
         readings = count_readings(payload)
-        self.received_by_entity[entity] += readings
-        self.dead_by_entity[entity] += readings
+        self.accounts.receive(entity, readings)
+        self.accounts.bury(entity, readings)
+        self.note(Note.REFUSED, notes.Refusal(topic, reason, detail, readings, payload), received_at_s, entity)
         return readings
 
     def received_by(self, share: Share) -> int:
         """Readings that have arrived for the twins of one actor."""
-        return sum(self.received_by_entity[number] for number in share.entities)
+        return sum(self.accounts.received[number] for number in share.entities)
 
     @property
     def fresh(self) -> int:
-        return len(self._fresh)
+        """Inputs that wait to be committed, and those held back that no longer need to be: nothing else may come."""
+        if not self._pressed:
+            return len(self._fresh)
+        most = self.backlog // 2
+        held = sum(len(share.held) for share in self.shares.values() if share.held and share.load <= most)
+        return len(self._fresh) + held
 
-    def commit(self, wall_s: float) -> int:
-        """Commit what has arrived to the log as one group, then queue it. Returns how many inputs."""
-        fresh = self._fresh
-        if not fresh:
-            return 0
-        offset = self._log.append(self.epoch, fresh)
-        self._fresh = []
-        placed, backlog = self.placed, self.backlog
-        for entity, channel, source, received_at_s, payload in fresh:
-            where = placed[entity]
+    @property
+    def committing(self) -> int:
+        return len(self._committing)
+
+    def _held(self) -> dict[int, int]:
+        return {
+            number: count_readings(entry.payload)
+            for share in self.shares.values()
+            for number, entry in share.held.items()
+        }
+
+    def take(self, now_s: float, wall_s: float) -> Sequence[Entry]:
+        """The next group for the log; ``committed`` must follow before another is taken."""
+        if self._committing:
+            raise RuntimeError("a group is being committed already")
+        moved_on = self._admit() if self._pressed else False
+        if moved_on or (self._untold and wall_s - self._tallied_s >= TALLY_S):
+            self.note(Note.TALLY, notes.Tally(self.accounts.take_untold(), self._held()), now_s)
+            self._tallied_s, self._untold = wall_s, False
+        self._committing, self._fresh = self._fresh, []
+        return self._committing
+
+    def _admit(self) -> bool:
+        """Let go what was held back for shares that have caught up. True if there was any."""
+        admitted = False
+        pressed = False
+        for share in self.shares.values():
+            if share.held and share.load <= self.backlog // 2:
+                self._fresh.extend(share.held.values())
+                share.held = {}
+                admitted = True
+            pressed = pressed or bool(share.held) or share.load >= self.backlog
+        self._pressed = pressed
+        return admitted
+
+    def committed(self, first: int, entries: Sequence[Entry], wall_s: float) -> list[tuple[int, Entry]]:
+        """Queue a group that is in the log now. Returns the router's own notes among it, with their offsets."""
+        placed, most, backlog = self.placed, self._in_memory, self.backlog
+        own: list[tuple[int, Entry]] = []
+        offset = first
+        for entry in entries:
+            number, channel, source, received_at_s, payload = entry
+            if channel >= FIRST_NOTE:
+                own.append((offset, entry))
+                offset += 1
+                continue
+            where = placed[number]
             share = where.share
             waiting = share.waiting
-            if not waiting:
+            queued = len(waiting)
+            if not queued:
                 share.oldest_s = wall_s
-            elif len(waiting) >= backlog:
-                self._shed_oldest(share)
-            waiting.append(_new(Delivery, (offset, where.place, channel, source, received_at_s, payload)))
+            if share.spilled_from is not None or queued >= most:
+                share.spill(offset, number, count_readings(payload) if channel == READING else 0)
+                self._pressed = self._pressed or share.load >= backlog
+            else:
+                waiting.append(_new(Delivery, (offset, where.place, channel, source, received_at_s, payload)))
+                if queued >= backlog - 1:
+                    self._pressed = True
             offset += 1
-        return len(fresh)
+        self.committed_until = offset
+        self._committing = ()
+        return own
 
-    def _shed_oldest(self, share: Share) -> None:
-        """Make room by giving up the oldest waiting reading: the newest say most about the present."""
-        for position, delivery in enumerate(share.waiting):
-            if delivery.channel == READING:
-                del share.waiting[position]
-                readings = count_readings(delivery.payload)
-                share.shed += readings
-                self.shed_by_entity[share.entities[delivery.place]] += readings
-                share.given_up.add(delivery.offset)
-                return
+    def commit(self, wall_s: float) -> list[tuple[int, Entry]]:
+        """``take``, append and ``committed`` in one go, where nothing else has to go on meanwhile."""
+        entries = self.take(wall_s, wall_s)
+        if not entries:
+            return []
+        try:
+            first = self._log.append(self.epoch, entries)
+        except Exception:
+            self._fresh, self._committing = [*entries, *self._fresh], ()
+            raise
+        return self.committed(first, entries, wall_s)
 
     def trim(self, before: int) -> None:
-        """Forget log entries that every twin has applied and saved."""
+        """No twin needs what lies before an offset: all of it is in snapshots."""
         self._log.trim(before)
         for share in self.shares.values():
-            if share.given_up:
-                share.given_up = {offset for offset in share.given_up if offset >= before}
+            share.quarantined = {offset: detail for offset, detail in share.quarantined.items() if offset >= before}
 
     # -- deliveries --------------------------------------------------------------------------------------------
 
     def next_batch(self, share: Share) -> bytes | None:
         """The next packed batch of a share, or None when nothing waits. The caller bounds how many are under way."""
         waiting = share.waiting
+        if len(waiting) <= LARGEST_COUNT and share.spilled_from is not None:
+            self._refill(share)
         if not waiting:
             return None
         chosen: list[Delivery] = []
         size = 0
-        while waiting and len(chosen) < LARGEST_COUNT:
+        most = 1 if share.careful else LARGEST_COUNT
+        while waiting and len(chosen) < most:
             size += len(waiting[0].payload) + PER_INPUT_BYTES
             if chosen and size > LARGEST_BATCH:
                 break
@@ -171,78 +227,198 @@ class Routing:
         share.under_way.extend(chosen)
         return pack(share.epoch, after, chosen)
 
+    def _refill(self, share: Share) -> None:
+        """Read from the log what did not wait in memory, until enough waits again or nothing is left there."""
+        while share.spilled_from is not None and len(share.waiting) < self._in_memory:
+            stop = min(share.spilled_from + READ_AT_ONCE, self.committed_until)
+            for delivery, number in self._from_log(share, share.spilled_from, stop):
+                share.waiting.append(delivery)
+                readings = count_readings(delivery.payload) if delivery.channel == READING else 0
+                share.unspill(delivery.offset, number, readings)
+            share.read_until(stop, done=stop >= self.committed_until)
+
     def confirm(self, share: Share, reply: Reply) -> list[tuple[Refused, Delivery]]:
         """Take an answer: forget what has been applied, keep the counts. Returns refused readings with their bytes."""
-        share.outcomes = reply.outcomes
-        share.latest_s = max(share.latest_s, reply.latest_s)
-        share.busy_s = reply.busy_s
         under_way = share.under_way
         refused: list[tuple[Refused, Delivery]] = []
         news = [each for each in reply.refused if each.offset > share.lettered]
-        if news:
+        if news:  # first, since it may have to read the log, which may be away
             by_offset = {delivery.offset: delivery for delivery in under_way}
-            refused = [(each, by_offset[each.offset]) for each in news if each.offset in by_offset]
+            for each in news:
+                delivery = by_offset.get(each.offset) or self._logged(share, each.offset)
+                if delivery is not None:
+                    refused.append((each, delivery))
+        share.reached = reply.outcomes.offset
+        if reply.outcomes.offset >= share.outcomes.offset:  # else: it is applying again what an earlier one had
+            share.outcomes = reply.outcomes
+        share.latest_s = max(share.latest_s, reply.latest_s)
+        share.busy_s = reply.busy_s
         share.lettered = max(share.lettered, reply.outcomes.offset)
         while under_way and under_way[0].offset <= reply.outcomes.offset:
             under_way.popleft()
+        if share.careful and share.reached >= share.careful_until:
+            share.careful_until = NOTHING_COUNTED.offset
         return refused
 
-    def rewind(self, share: Share, outcomes: Outcomes) -> None:
-        """Prepare to resend everything after ``outcomes.offset`` (the last input that the actor has applied).
+    def _logged(self, share: Share, offset: int) -> Delivery | None:
+        return next((delivery for delivery, _ in self._from_log(share, offset, offset + 1)), None)
+
+    def rewind(self, share: Share, reached: int) -> None:
+        """Prepare to resend everything after ``reached``, the last input that the actor has applied.
 
         Raises LogTrimmed when the log no longer reaches back that far.
         """
-        again = list(share.under_way)
-        if outcomes.offset < share.outcomes.offset:
-            again = list(self._from_log(share, outcomes.offset + 1))
-        again = [delivery for delivery in again if delivery.offset > outcomes.offset]
-        share.waiting.extendleft(reversed(again))
-        share.resent += len(again)
+        in_memory = share.spilled_from is None or share.spilled_from > reached
+        if reached >= share.reached and in_memory:
+            again = [delivery for delivery in share.under_way if delivery.offset > reached]
+            share.waiting.extendleft(reversed(again))
+            while share.waiting and share.waiting[0].offset <= reached:  # sent by a router before this one
+                share.waiting.popleft()
+            share.resent += len(again)
+        else:
+            before = len(share.under_way) + len(share.waiting)
+            share.forget_queue(reached + 1)
+            self._spill_from_log(share, max(reached + 1, self._log.began))
+            share.resent += max(share.load - before, 0)
         share.under_way.clear()
-        share.sent = outcomes.offset
-        share.outcomes = outcomes
+        share.sent = share.reached = reached
 
-    def _from_log(self, share: Share, first: int) -> Iterator[Delivery]:
-        first = max(first, self._log.began)
-        stop = share.waiting[0].offset if share.waiting else self._log.next_offset
-        while first < stop:
-            entries = self._log.read(first, min(10_000, stop - first))
-            for offset, entry in entries:
-                where = self.placed[entry.entity]
-                if where.share is share and offset not in share.given_up:
-                    yield Delivery(offset, where.place, entry.channel, entry.source, entry.received_at_s, entry.payload)
-            first = entries[-1][0] + 1
+    def _spill_from_log(self, share: Share, first: int) -> int:
+        """Count what the log holds for a share from an offset on; ``_refill`` reads it when it is due.
+
+        Returns the offset of the last such input, or of the last one known to be applied.
+        """
+        share.spilled_from = first
+        last = share.outcomes.offset
+        while first < self.committed_until:
+            stop = min(first + READ_AT_ONCE, self.committed_until)
+            for delivery, number in self._from_log(share, first, stop):
+                readings = count_readings(delivery.payload) if delivery.channel == READING else 0
+                share.spill(delivery.offset, number, readings)
+                last = delivery.offset
+            first = stop
+        share.spilled_from = None if not share.spilled else share.spilled_from
+        return last
+
+    def _from_log(self, share: Share, first: int, stop: int) -> Iterator[tuple[Delivery, int]]:
+        if first >= stop:
+            return
+        for offset, entry in self._log.read(first, stop - first):
+            if entry.channel >= FIRST_NOTE or offset in share.quarantined:
+                continue
+            where = self.placed[entry.entity]
+            if where.share is share:
+                yield (
+                    Delivery(offset, where.place, entry.channel, entry.source, entry.received_at_s, entry.payload),
+                    entry.entity,
+                )
+
+    def quarantine(self, share: Share, delivery: Delivery, detail: str, now_s: float) -> None:
+        """Never deliver this input again: its actor did not survive it. It ends among the dead letters."""
+        number = share.entities[delivery.place]
+        readings = count_readings(delivery.payload) if delivery.channel == READING else 0
+        share.quarantined[delivery.offset] = detail
+        if share.recover_to == delivery.offset:
+            share.recover_to = share.reached  # nothing behind it was there when this router began
+        self.accounts.bury(number, readings)
+        for queue in (share.under_way, share.waiting):
+            if delivery in queue:
+                queue.remove(delivery)
+        self.note(Note.QUARANTINED, notes.Quarantine(delivery.offset, readings, detail), now_s, number)
 
     # -- accounts ----------------------------------------------------------------------------------------------
 
     def ledger(self) -> Ledger:
-        """The ledger since this router began. In flight is counted from the buffers, reading by reading."""
+        """The city's ledger. In flight is counted from the buffers, reading by reading."""
         shares = self.shares.values()
 
         def counted(name: str) -> int:
-            return sum(getattr(s.outcomes, name) - getattr(s.before or NOTHING_COUNTED, name) for s in shares)
+            return sum(getattr(share.outcomes, name) for share in shares)
 
+        accounts = self.accounts
         return Ledger(
-            received=sum(self.received_by_entity) + self.received_by_nobody,
+            received=accounts.total_received,
             applied=counted("applied"),
             duplicate=counted("duplicate"),
             late=counted("late"),
-            dead_lettered=counted("dead_lettered") + self.dead_by_nobody + sum(self.dead_by_entity),
-            shed=sum(share.shed for share in shares),
+            dead_lettered=counted("dead_lettered") + accounts.total_dead,
+            shed=accounts.total_shed,
             in_flight=sum(readings for *_, readings in self.on_their_way()),
         )
 
     def on_their_way(self) -> Iterator[tuple[str, int, int, int]]:
         """(share, offset, entity number, readings) of every message not yet known to be applied.
 
-        What has not been committed has no offset yet and stands at the end of all offsets.
+        What has not been committed has no offset yet and stands at the end of all offsets; so does what waits in the
+        log only, counted per entity.
         """
-        for entry in self._fresh:
+        for entry in (*self._committing, *self._fresh):
             if entry.channel == READING:
                 name = self.placed[entry.entity].share.name
                 yield name, 2**62, entry.entity, count_readings(entry.payload)
         for share in self.shares.values():
+            known = share.outcomes.offset
             for delivery in (*share.under_way, *share.waiting):
-                if delivery.channel == READING:
+                if delivery.channel == READING and delivery.offset > known:
                     number = share.entities[delivery.place]
                     yield share.name, delivery.offset, number, count_readings(delivery.payload)
+            for number, entry in share.held.items():
+                yield share.name, 2**62, number, count_readings(entry.payload)
+            for number, readings in share.spilled_readings.items():
+                yield share.name, 2**62, number, readings
+
+    def state(self) -> Mapping[str, object]:
+        """What must be kept to go on from the last commit; see ``resume``."""
+        return {
+            "accounts": self.accounts.state([*self._committing, *self._fresh], self._held()),
+            "shares": {
+                share.name: {
+                    "outcomes": msgspec.to_builtins(share.outcomes),
+                    "lettered": share.lettered,
+                    "quarantined": share.quarantined,
+                    # nothing before this offset waits for it: an idle actor's log need not be read from its last input
+                    "waits_from": share.outcomes.offset + 1 if share.load or share.under_way else self.committed_until,
+                }
+                for share in self.shares.values()
+            },
+        }
+
+    def resume(self, state: Mapping[str, object] | None, first: int) -> Iterator[tuple[int, Entry]]:
+        """Take up ``state`` and count what the log holds from ``first`` on; yields every entry for its reader.
+
+        Afterwards every share waits, in the log, from what its actor was known to have applied.
+        """
+        waits_from = dict.fromkeys(self.shares, self._log.began)
+        if state is not None:
+            self.accounts.restore(state["accounts"])  # type: ignore[arg-type]  # as written by state()
+            for name, kept in state["shares"].items():  # type: ignore[attr-defined]
+                share = self.shares.get(name)
+                if share is not None:
+                    share.outcomes = msgspec.convert(kept["outcomes"], Outcomes)
+                    share.lettered = kept["lettered"]
+                    share.quarantined = dict(kept["quarantined"])
+                    waits_from[name] = kept["waits_from"]
+        while first < self.committed_until:
+            entries = self._log.read(first, READ_AT_ONCE)
+            for offset, entry in entries:
+                self._recount(offset, entry)
+                yield offset, entry
+            first = entries[-1][0] + 1
+        self._untold = self.accounts.lose_held()
+        for share in self.shares.values():
+            share.sent = share.reached = share.outcomes.offset
+            share.recover_to = self._spill_from_log(share, waits_from[share.name])
+
+    def _recount(self, offset: int, entry: Entry) -> None:
+        if entry.channel == READING:
+            self.accounts.receive(entry.entity, count_readings(entry.payload))
+        elif entry.channel >= FIRST_NOTE:
+            note = notes.decode(entry.channel, entry.payload)
+            if isinstance(note, notes.Refusal):
+                self.accounts.receive(entry.entity, note.readings)
+                self.accounts.bury(entry.entity, note.readings)
+            elif isinstance(note, notes.Tally):
+                self.accounts.tally(note)
+            elif isinstance(note, notes.Quarantine):
+                self.accounts.bury(entry.entity, note.readings)
+                self.placed[entry.entity].share.quarantined[note.offset] = note.detail

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import threading
+import time
 import uuid
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import psutil
+import ray
 
 from twin_actors.core.table import Shown
 from twin_actors.runtime.holder import Outcomes, Refused, Reply
+from twin_actors.runtime.patience import patiently
 from twin_actors.runtime.plan import CityPlan
+from twin_actors.store import StaleEpoch, Store, StoreUnavailable
+
+log = logging.getLogger(__name__)
+
+LEASE_EVERY_S = 2.0
+"""How often an incarnation looks whether another has taken over."""
 
 
 class Hello(NamedTuple):
@@ -20,38 +32,64 @@ class Hello(NamedTuple):
     epoch: int
     incarnation: str
     outcomes: Outcomes
+    snapshot_offset: int
     twins: int
     pid: int
+    created_s: float  # when the process began: a process id may be another's later
+    node: str
     memory_bytes: int
     refused: list[Refused]  # of late, in case their answer was lost
 
 
-class TwinActor:
-    """Constructor arguments are ids and paths only, so that Ray can run it again at any time on its own."""
+class Look(NamedTuple):
+    """What an actor shows of its twins, and who says so."""
 
-    def __init__(self, folder: str, name: str, epoch: int) -> None:
+    epoch: int
+    latest_s: float
+    shown: Mapping[str, Shown]
+
+
+class TwinActor:
+    """Constructor arguments are ids and paths only, so that Ray can run it again at any time on its own.
+
+    Every incarnation takes the next epoch of its name from the store and goes on from the last snapshot; the router
+    sends what the log holds behind it. An incarnation that finds a higher epoch than its own ends its process.
+    """
+
+    def __init__(self, folder: str, name: str) -> None:
         self._name = name
-        self._holder = CityPlan.load(folder).holder(name, epoch=epoch, incarnation=uuid.uuid4().hex[:12])
+        plan = CityPlan.load(folder)
+        self._store = patiently(plan.open_store)
+        self._epoch = patiently(lambda: self._store.next_epoch(name))
+        self._holder = plan.holder(name, epoch=self._epoch, incarnation=uuid.uuid4().hex[:12])
+        kept = patiently(lambda: self._store.load_snapshot(name))
+        if kept is not None:
+            self._holder.restore(kept.offset, kept.blob)
+        self._snapshot_offset = self._holder.offset
+        threading.Thread(target=_watch_lease, args=(self._store, name, self._epoch), daemon=True).start()
 
     def hello(self) -> Hello:
-        holder = self._holder
+        holder, process = self._holder, psutil.Process()
         return Hello(
             self._name,
             holder.epoch,
             holder.incarnation,
             holder.outcomes(),
+            self._snapshot_offset,
             sum(len(group.table) for group in holder.groups),
             os.getpid(),
-            psutil.Process().memory_full_info().uss,
+            process.create_time(),
+            ray.get_runtime_context().get_node_id(),
+            process.memory_full_info().uss,
             list(holder.refused),
         )
 
     def apply(self, blob: bytes) -> Reply:
         return self._holder.apply(blob)
 
-    def show(self, now_s: float, with_control: bool) -> tuple[dict[str, Shown], float]:
+    def show(self, now_s: float, with_control: bool) -> Look:
         """Every kind's columns at a moment, and the newest device time seen."""
-        return self._holder.show(now_s, with_control=with_control), self._holder.latest_s
+        return Look(self._epoch, self._holder.latest_s, self._holder.show(now_s, with_control=with_control))
 
     def reported(self, entity: str) -> dict[str, Any]:
         return self._holder.reported(entity)
@@ -59,16 +97,38 @@ class TwinActor:
     def fates_by_entity(self) -> tuple[int, dict[str, tuple[int, ...]]]:
         return self._holder.fates_by_entity()
 
-    def snapshot(self) -> tuple[int, bytes]:
-        return self._holder.snapshot()
-
-    def restore(self, offset: int, blob: bytes) -> Hello:
-        self._holder.restore(offset, blob)
-        return self.hello()
-
-    def fence(self, epoch: int) -> None:
-        """Take a new epoch; batches of any other are refused from now on. Lower ones than the present are ignored."""
-        self._holder.epoch = max(self._holder.epoch, epoch)
+    def save(self) -> int:
+        """Keep a snapshot of all twins in the store; returns the log offset it stands for. Raises StoreUnavailable."""
+        offset, blob = self._holder.snapshot()
+        latest_s = float(self._holder.latest_s)
+        try:
+            self._store.save_snapshot(self._name, self._epoch, offset, blob, latest_s if latest_s > 0 else 0.0)
+        except StaleEpoch as error:
+            _end_of_a_stale_twin_actor(self._name, str(error))
+        self._snapshot_offset = offset
+        return offset
 
     def __repr__(self) -> str:
         return f"TwinActor({self._name})"
+
+
+def _watch_lease(store: Store, name: str, epoch: int) -> None:
+    """End this process when a newer incarnation of the same actor lives: two must not answer for the same twins."""
+    away = False
+    while True:
+        time.sleep(LEASE_EVERY_S)  # the pace of looking; the thread ends with its process
+        try:
+            newest = store.epoch(name)
+        except StoreUnavailable as error:
+            if not away:
+                log.warning("twin actor %s cannot see whether it has been replaced: %s", name, error)
+            away = True
+            continue
+        away = False
+        if newest > epoch:
+            _end_of_a_stale_twin_actor(name, f"epoch {newest} has taken over from {epoch}")
+
+
+def _end_of_a_stale_twin_actor(name: str, why: str) -> None:
+    log.error("twin actor %s stops: %s", name, why)
+    os._exit(3)

@@ -117,13 +117,26 @@ class ClusterSection(Section):
     address: Text
 
 
+class RetentionSection(Section):
+    raw: PositiveDuration = 30 * 86_400.0
+    minute: PositiveDuration = 90 * 86_400.0
+    hour: PositiveDuration = 5 * 365 * 86_400.0
+
+    @model_validator(mode="after")
+    def _rising(self) -> Self:
+        if not self.raw <= self.minute <= self.hour:
+            raise wrong("retention must rise from raw over minute to hour: the coarser outlives the finer")
+        return self
+
+
 class StoreSection(Section):
-    url: Text = "memory:"
+    url: Text = "sqlite:"
+    retention: RetentionSection = RetentionSection()
 
 
 class ClockSection(Section):
     mode: Literal["wall", "scaled", "events"] = "wall"
-    speed: Positive = 1.0
+    speed: Annotated[Positive, Field(le=1_000_000)] = 1.0
     start: Instant | None = None
 
     @model_validator(mode="after")
@@ -374,11 +387,18 @@ class LimitsSection(Section):
     payload_bytes: Annotated[int, Field(strict=True, ge=64, le=268_435_455)] = 262_144
     future_s: NotNegative = 5.0
     backlog: Annotated[int, Field(strict=True, ge=1000)] = 200_000
+    answer: PositiveDuration = 30.0
 
 
 class StatesSection(Section):
     entities: Patterns
     every: PositiveDuration = 10.0
+
+
+class ParametersSection(Section):
+    attributes: dict[str, Any] = {}
+    sd: dict[str, Any] = Field(default={}, description="standard deviation of one measurement, by reading field")
+    drift: dict[str, Any] = Field(default={}, description="growth of uncertainty in unit/√hour, by state field")
 
 
 class Document(Section):
@@ -395,6 +415,9 @@ class Document(Section):
     clock: ClockSection = ClockSection()
     placement: PlacementSection = PlacementSection()
     entities: tuple[EntityEntry, ...] = ()
+    parameters: dict[str, ParametersSection] = Field(
+        default={}, description="attributes and noises of single entities by id, as twin-actors calibrate writes them"
+    )
     relations: tuple[RelationEntry, ...] = ()
     resources: tuple[ResourceEntry, ...] = ()
     policies: tuple[PolicyEntry, ...] = ()
@@ -402,7 +425,7 @@ class Document(Section):
     fleets: tuple[FleetEntry, ...] = ()
     limits: LimitsSection = LimitsSection()
     states: StatesSection | None = Field(default=None, description="twins whose state is published, retained")
-    tick_s: Positive = Field(default=1.0, description="wall seconds between decisions")
+    tick_s: Annotated[Positive, Field(le=86_400)] = Field(default=1.0, description="wall seconds between decisions")
     security: dict[str, Any] = Field(default_factory=dict, description="reserved")
     dashboard: dict[str, Any] = Field(default_factory=dict, description="reserved")
 

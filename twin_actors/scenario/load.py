@@ -17,6 +17,7 @@ from twin_actors.scenario.document import LISTS, Document
 from twin_actors.scenario.entities import expand_entities
 from twin_actors.scenario.errors import Problem, ScenarioError
 from twin_actors.scenario.model import PublishedStates, Scenario
+from twin_actors.scenario.parameters import with_parameters
 from twin_actors.scenario.relations import Index, expand_relations
 from twin_actors.scenario.report import Report
 from twin_actors.scenario.settings import (
@@ -27,6 +28,7 @@ from twin_actors.scenario.settings import (
     placement_settings,
     policy_uses,
     resource_pools,
+    retention_settings,
     store_url,
 )
 from twin_actors.scenario.shape import checked_document
@@ -96,7 +98,7 @@ def _merged(below: Any, above: Any) -> Any:
 
 
 def _scenario(document: Document, catalogue: Catalogue, report: Report, files: Sequence[YamlFile]) -> Scenario:
-    entities = expand_entities(document, catalogue, report)
+    entities = with_parameters(expand_entities(document, catalogue, report), document, catalogue, report)
     index = Index(entities, report)
     return Scenario(
         city=document.city,
@@ -105,6 +107,7 @@ def _scenario(document: Document, catalogue: Catalogue, report: Report, files: S
         broker=broker_settings(document, report),
         cluster=document.cluster.address if document.cluster else None,
         store_url=store_url(document, report),
+        retention=retention_settings(document),
         clock=clock_settings(document),
         placement=placement_settings(document, catalogue, report),
         entities=entities,

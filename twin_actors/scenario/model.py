@@ -86,7 +86,8 @@ class PlacementSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entity:
-    """A real thing in the city. ``attributes`` holds what the scenario says; the kind's defaults fill the rest."""
+    """A real thing in the city. ``attributes`` holds what the scenario says; the kind's defaults fill the rest, and
+    likewise ``sd`` of readings and ``drift`` of states, where a calibration has given the entity its own."""
 
     id: str
     kind: str
@@ -95,6 +96,8 @@ class Entity:
     tags: Mapping[str, str] = field(default_factory=dict)
     lat_deg: float | None = None
     lon_deg: float | None = None
+    sd: Mapping[str, Value] = field(default_factory=dict)
+    drift: Mapping[str, Value] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,11 +219,22 @@ class Fleet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """The largest payload accepted, how far a device's clock may run ahead, and the largest backlog in readings."""
+    """The largest payload accepted, how far a device's clock may run ahead, the largest backlog in readings, and how
+    long a twin actor may take for a batch (wall seconds) until it counts as hung."""
 
     payload_bytes: int = 262_144
     future_s: float = 5.0
     backlog: int = 200_000
+    answer_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetentionSettings:
+    """How long history is kept, in seconds of city time: raw readings, and what was rolled up per minute and hour."""
+
+    raw_s: float = 30 * 86_400.0
+    minute_s: float = 90 * 86_400.0
+    hour_s: float = 5 * 365 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,7 +254,8 @@ class Scenario:
     place: Place = Place()
     broker: BrokerSettings = BrokerSettings()
     cluster: str | None = None
-    store_url: str = "memory:"
+    store_url: str = "sqlite:"
+    retention: RetentionSettings = RetentionSettings()
     clock: ClockSettings = ClockSettings()
     placement: PlacementSettings = PlacementSettings()
     entities: tuple[Entity, ...] = ()

@@ -19,6 +19,7 @@ from twin_actors.scenario.model import (
     PlacementSettings,
     PolicyUse,
     ResourcePool,
+    RetentionSettings,
 )
 from twin_actors.scenario.report import Report
 
@@ -78,29 +79,33 @@ def broker_settings(document: Document, report: Report) -> BrokerSettings:
 
 
 def store_url(document: Document, report: Report) -> str:
-    """The store's address, a path in it made absolute. An embedded file cannot follow an actor to another node."""
+    """The store's address, a path in it made absolute; ``sqlite:`` alone is a folder of the city's own."""
     url = document.store.url
     path: Path = ("store", "url")
     scheme, colon, rest = url.partition(":")
     if not colon or scheme not in _STORES:
         report.add(
             path,
-            f"unknown store {url!r}; write memory:, sqlite:folder or postgresql://user@host/database",
+            f"unknown store {url!r}; write sqlite:, sqlite:folder, memory: or postgresql://user@host/database",
             word=scheme,
             known=_STORES,
         )
         return url
+    if document.cluster is not None and scheme not in ("postgresql", "postgres"):
+        report.add(
+            path if "store" in document.model_fields_set else ("cluster",),
+            "a cluster needs a PostgreSQL store (store: {url: postgresql://user@host/database}): an embedded file "
+            "cannot follow an actor to another node",
+        )
     if scheme == "sqlite":
-        if document.cluster is not None:
-            report.add(
-                path, "a cluster needs a PostgreSQL store: an embedded file cannot follow an actor to another node"
-            )
         folder = rest.removeprefix("//")
-        if not folder:
-            report.add(path, "name the folder of the store, such as sqlite:harbour.store")
-            return url
-        return f"sqlite:{report.beside(path, folder)}"
+        return f"sqlite:{report.beside(path, folder)}" if folder else url
     return url
+
+
+def retention_settings(document: Document) -> RetentionSettings:
+    section = document.store.retention
+    return RetentionSettings(raw_s=section.raw, minute_s=section.minute, hour_s=section.hour)
 
 
 def place_settings(document: Document, report: Report) -> Place:
@@ -125,7 +130,12 @@ def clock_settings(document: Document) -> ClockSettings:
 
 def limits_settings(document: Document) -> Limits:
     section = document.limits
-    return Limits(payload_bytes=section.payload_bytes, future_s=section.future_s, backlog=section.backlog)
+    return Limits(
+        payload_bytes=section.payload_bytes,
+        future_s=section.future_s,
+        backlog=section.backlog,
+        answer_s=section.answer,
+    )
 
 
 def placement_settings(document: Document, catalogue: Catalogue, report: Report) -> PlacementSettings:

@@ -24,6 +24,10 @@ def wrong(message: str) -> PydanticCustomError:
     return PydanticCustomError("scenario", "{said}", {"said": message})
 
 
+LONGEST_S = 36_525 * 86_400.0
+"""What can be waited for: operating systems and threads end a little beyond it."""
+
+
 def duration_s(value: Any) -> float:
     """Seconds of ``90``, ``"90s"``, ``"5min"``, ``"2h"`` or ``"1d"``."""
     if isinstance(value, str):
@@ -35,12 +39,18 @@ def duration_s(value: Any) -> float:
             guess = nearest(unit, _SECONDS)
             hint = f" (did you mean {guess!r}?)" if guess else ""
             raise wrong(f"unknown unit of time {unit!r}{hint}; use ms, s, min, h or d")
-        return float(number) * _SECONDS[unit]
+        return _bounded(float(number) * _SECONDS[unit])
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise wrong(f"{_shown(value)} is not a duration; write seconds, or a number with a unit such as '5min'")
     if not math.isfinite(value) or value < 0:
         raise wrong(f"a duration is a finite number of seconds from 0 upwards, not {value}")
-    return float(value)
+    return _bounded(float(value))
+
+
+def _bounded(seconds: float) -> float:
+    if seconds > LONGEST_S:
+        raise wrong("a duration is at most 36,525 days (a century)")
+    return seconds
 
 
 def positive_duration_s(value: Any) -> float:

@@ -35,6 +35,7 @@ _WORDS: dict[str, Any] = {
 _PLAIN, _TEXT, _COLLECTION = "plain", "text", "collection"
 REPLACE = "!replace"
 _DEEPEST = 40
+_MOST_DIGITS = 19  # with its sign; 18 digits fit 64 bits, which is what files and wire can carry
 
 
 class _PlainLoader(_Loader):  # type: ignore[misc]  # the C loader has no type information
@@ -145,6 +146,10 @@ class _Builder:
             if text in _WORDS:
                 return _WORDS[text]
             if _INTEGER.match(text):
+                if len(text) > _MOST_DIGITS:
+                    most = _MOST_DIGITS - 1
+                    self.note(node, path, f"a whole number has at most {most} digits; quote it if it is text")
+                    return None
                 return int(text)
             if _NUMBER.match(text):
                 return float(text)

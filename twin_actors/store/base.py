@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from twin_actors.store.history import Decode, Resolution, Retention, Rolled, Tidied
+    from twin_actors.store.rollups import Buckets
 
 NOBODY = -1
 """The entity number of inputs that belong to no entity of the city."""
@@ -92,7 +96,8 @@ class Log(Protocol):
         The epoch of the log's share (see ``Store.next_epoch``) is checked in the same transaction. After an
         append whose outcome is not known (StoreUnavailable) the writer repeats it with ``expected``, the offset that
         its first entry was to have; when the log's end is already ``expected + len(entries)`` the group was
-        committed and nothing is written again. Raises StaleEpoch, StoreUnavailable.
+        committed and nothing is written again. Raises StaleEpoch, StoreUnavailable; StoreDamaged when the log ends
+        anywhere else, since then another process writes it with the same epoch.
         """
 
     def read(self, first: int, limit: int) -> list[tuple[int, Entry]]:
@@ -108,6 +113,39 @@ class Log(Protocol):
 
         The memory engine forgets it; durable engines may move it to history, and keep it as long as retention says.
         """
+
+    def rollup(
+        self,
+        entity: int,
+        field: str,
+        *,
+        resolution: Resolution = ...,
+        since_s: float = ...,
+        until_s: float = ...,
+    ) -> Rolled:
+        """Rolled-up history (see ``Store.tidy``) of one entity's field row: buckets that begin in [since_s, until_s).
+
+        What has not been rolled up yet is not in it. Minutes unless said otherwise.
+        """
+
+    def rolled(self) -> tuple[int, Iterator[tuple[Resolution, Buckets]]]:
+        """All rolled-up history, and the offset up to which the log is in it: for backups.
+
+        Raises StoreUnavailable while the log is being tidied.
+        """
+
+    def restore_rolled(self, until: int, parts: Iterable[tuple[Resolution, Buckets]]) -> None:
+        """Take over rolled-up history of entries before ``until``, which are not rolled up again: for restores.
+
+        Called once, before those entries are appended, each append ending at ``until`` or beginning there or later.
+        """
+
+    def start_at(self, offset: int) -> None:
+        """Let a log that never had an entry begin at an offset: for restores. Raises ValueError when it had one."""
+
+    @property
+    def kept_from(self) -> int:
+        """The offset of the oldest entry that can still be read; ``next_offset`` when there is none."""
 
     @property
     def began(self) -> int:
@@ -169,5 +207,36 @@ class Store(Protocol):
     def get(self, key: str) -> bytes | None: ...
 
     def keys(self, prefix: str = "") -> list[str]: ...
+
+    def tidy(self, now_s: float, retention: Retention, decode: Decode | None = None) -> Tidied:
+        """Move what was trimmed into history, roll it up, and delete what is older than retention says.
+
+        ``now_s`` is city time. Without ``decode`` nothing is rolled up now (a later call does it while raw readings
+        last). May take minutes: call it from a process of its own, never from a router's. Two calls at once are
+        harmless: the second one does nothing.
+        """
+
+    # What backups, restores and checks need beside the above.
+
+    def shares(self) -> list[str]:
+        """The logs that there are."""
+
+    def epochs(self) -> dict[str, int]:
+        """Every epoch in force, by name."""
+
+    def raise_epoch(self, name: str, epoch: int) -> None:
+        """Put an epoch in force unless a higher one is: for restores."""
+
+    def snapshot_names(self) -> list[str]:
+        """Whose snapshots there are."""
+
+    def snapshots(self, name: str) -> Iterator[Snapshot]:
+        """Every snapshot of one actor, newest first, read one by one. Raises StoreDamaged at one that is."""
+
+    def tables(self) -> list[str]:
+        """The tables of records that there are."""
+
+    def erase(self) -> None:
+        """Delete everything. Nobody may be using it."""
 
     def close(self) -> None: ...

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections import OrderedDict, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from twin_actors.store.base import DeadLetter, Entry, LetterState, LogTrimmed, Snapshot, StaleEpoch
+import msgspec
+
+from twin_actors.store.base import DeadLetter, Entry, LetterState, LogTrimmed, Snapshot, StaleEpoch, StoreDamaged
+from twin_actors.store.history import Decode, Resolution, Retention, Rolled, Tidied
+from twin_actors.store.rollups import Buckets, roll
 
 T = TypeVar("T")
 
@@ -21,21 +25,24 @@ MOST_RECORDS = 10_000
 class MemoryLog:
     """Entries of one router share, held until they are trimmed behind the snapshots."""
 
-    def __init__(self, first: int | None = None) -> None:
+    def __init__(self, share: str = "", epochs: dict[str, int] | None = None, first: int | None = None) -> None:
+        self._share, self._epochs = share, {} if epochs is None else epochs
         self._entries: list[Entry] = []
         # A log that dies with its process must not repeat the offsets of the one before it, which twins remember:
         # microseconds since the epoch are ahead of any count of inputs that an earlier life can have reached.
         self.began = self._first = time.time_ns() // 1000 if first is None else first
-        self._epoch = 0
         self._bytes = 0
 
     def append(self, epoch: int, entries: Sequence[Entry], expected: int | None = None) -> int:
-        if epoch < self._epoch:
-            raise StaleEpoch(f"log is written by epoch {self._epoch}, refused epoch {epoch}")
-        self._epoch = epoch
+        held = self._epochs.get(self._share, 0)
+        if epoch < held:
+            raise StaleEpoch(f"log {self._share}: epoch {epoch} is refused, epoch {held} has taken over")
+        self._epochs[self._share] = epoch
         first = self._first + len(self._entries)
         if expected is not None and first == expected + len(entries):
             return expected
+        if expected is not None and first != expected:
+            raise StoreDamaged(f"log {self._share} ends at offset {first} where {expected} was expected")
         self._entries.extend(entries)
         self._bytes += sum(map(_size, entries))
         return first
@@ -60,6 +67,32 @@ class MemoryLog:
         self._bytes -= sum(map(_size, self._entries[:count]))
         del self._entries[:count]
         self._first += count
+
+    def rollup(
+        self,
+        entity: int,
+        field: str,
+        *,
+        resolution: Resolution = Resolution.MINUTE,
+        since_s: float = -math.inf,
+        until_s: float = math.inf,
+    ) -> Rolled:
+        return roll([], resolution).of(entity, field)  # this engine keeps no history
+
+    def rolled(self) -> tuple[int, Iterator[tuple[Resolution, Buckets]]]:
+        return 0, iter(())
+
+    def restore_rolled(self, until: int, parts: Iterable[tuple[Resolution, Buckets]]) -> None:
+        """It would keep none."""
+
+    def start_at(self, offset: int) -> None:
+        if self._entries or self._first != self.began:
+            raise ValueError(f"log {self._share} has entries already: it cannot begin at {offset}")
+        self.began = self._first = offset
+
+    @property
+    def kept_from(self) -> int:
+        return self._first
 
     @property
     def next_offset(self) -> int:
@@ -87,11 +120,12 @@ class MemoryStore:
         self._letters: OrderedDict[int, DeadLetter] = OrderedDict()
         self._letter_places: dict[tuple[str, int, int], int] = {}
         self._letter_bytes = self._letters_made = 0
-        self._records: dict[str, deque[Mapping[str, Any]]] = {}
+        self._records: dict[str, OrderedDict[str | bytes | int, Mapping[str, Any]]] = {}
+        self._rows_made = 0
         self._registry: dict[str, bytes] = {}
 
     def log(self, share: str) -> MemoryLog:
-        return self._logs.setdefault(share, MemoryLog(self._first_offset))
+        return self._logs.setdefault(share, MemoryLog(share, self._epochs, self._first_offset))
 
     # -- epochs and snapshots ----------------------------------------------------------------------------------
 
@@ -111,7 +145,7 @@ class MemoryStore:
         held = self._snapshots.get(name)
         if held is not None and epoch < held.epoch:
             raise StaleEpoch(f"{name}: snapshot of epoch {epoch} refused, epoch {held.epoch} wrote last")
-        if held is not None and (epoch, offset) < held[:2]:
+        if held is not None and offset < held.offset:
             return  # the log may be trimmed up to the newer one already
         self._snapshots[name] = Snapshot(epoch, offset, at_s, blob)
 
@@ -158,17 +192,15 @@ class MemoryStore:
     def record(self, table: str, rows: Sequence[Mapping[str, Any]], *, writer: str = "", epoch: int = 0) -> None:
         if writer:
             self._check(writer, epoch)
-        kept = self._records.setdefault(table, deque(maxlen=MOST_RECORDS))
-        places = {row["id"]: place for place, row in enumerate(kept) if "id" in row}
+        kept = self._records.setdefault(table, OrderedDict())
         for row in rows:
-            place = places.get(row.get("id"))
-            if place is None:
-                kept.append(row)
-            else:
-                kept[place] = row
+            self._rows_made += 1
+            kept[_key(row["id"]) if "id" in row else self._rows_made] = row
+            if len(kept) > MOST_RECORDS:
+                kept.popitem(last=False)
 
     def records(self, table: str, last: int) -> list[Mapping[str, Any]]:
-        return _newest(self._records.get(table, ()), last)
+        return _newest(self._records.get(table, {}).values(), last)
 
     def put(self, key: str, value: bytes) -> None:
         self._registry[key] = value
@@ -179,8 +211,40 @@ class MemoryStore:
     def keys(self, prefix: str = "") -> list[str]:
         return sorted(key for key in self._registry if key.startswith(prefix))
 
+    # -- for backups and checks --------------------------------------------------------------------------------
+
+    def tidy(self, now_s: float, retention: Retention, decode: Decode | None = None) -> Tidied:
+        return Tidied(note="the memory engine keeps no history: it forgets what is trimmed")
+
+    def shares(self) -> list[str]:
+        return sorted(self._logs)
+
+    def epochs(self) -> dict[str, int]:
+        return dict(self._epochs)
+
+    def raise_epoch(self, name: str, epoch: int) -> None:
+        self._epochs[name] = max(epoch, self.epoch(name))
+
+    def snapshot_names(self) -> list[str]:
+        return sorted(self._snapshots)
+
+    def snapshots(self, name: str) -> Iterator[Snapshot]:
+        if name in self._snapshots:
+            yield self._snapshots[name]
+
+    def tables(self) -> list[str]:
+        return sorted(self._records)
+
+    def erase(self) -> None:
+        self.__init__(self._first_offset)  # type: ignore[misc]  # as new
+
     def close(self) -> None:
         """Nothing to let go of."""
+
+
+def _key(identity: Any) -> str | bytes:
+    """What tells the rows of a table apart: their id, which may be any plain value."""
+    return identity if isinstance(identity, str) else msgspec.json.encode(identity)
 
 
 def _newest(kept: Iterable[T], last: int) -> list[T]:

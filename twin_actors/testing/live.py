@@ -35,13 +35,16 @@ def eventually(condition: Callable[[], T], *, within_s: float = 20.0, says: str 
 
 
 @contextlib.contextmanager
-def living(scenario: Scenario, *, address: str | None = "local") -> Iterator[City]:
-    """A city for the length of a with-block, inside this process's Ray unless told otherwise."""
+def living(scenario: Scenario, *, address: str | None = "local", volumes: bool = True) -> Iterator[City]:
+    """A city for the length of a with-block, inside this process's Ray unless told otherwise.
+
+    What it keeps is deleted at the end, unless ``volumes`` is False: then the next one of its name goes on from it.
+    """
     city = City.launch(scenario, address=address)
     try:
         yield city
     finally:
-        city.down()
+        city.down(volumes=volumes)
 
 
 @contextlib.contextmanager
@@ -74,8 +77,10 @@ class Publisher:
 
 
 def columns_of(arrays: Mapping[str, NDArray[Any]], entities: Sequence[str]) -> dict[str, dict[str, NDArray[Any]]]:
-    """A snapshot taken apart: every array of every twin, without the alert latches, which follow ticks."""
-    chosen = {name: array for name, array in arrays.items() if not name.startswith("latches.")}
+    """A snapshot taken apart: every array of every twin, without the latches of alerts and drift: they follow ticks."""
+    chosen = {
+        name: array for name, array in arrays.items() if not name.startswith("latches.") and name != "fidelity.drifting"
+    }
     return {
         entity: {name: array[..., column] for name, array in chosen.items()} for column, entity in enumerate(entities)
     }

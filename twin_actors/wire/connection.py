@@ -69,6 +69,7 @@ class Connection:
         clean_start: bool = True,
         session_expiry_s: int = 86_400,
         manual_ack: bool = False,
+        receive_maximum: int | None = None,
         will: Will | None = None,
         max_queued: int = 10_000,
         max_inflight: int = 1_000,
@@ -83,6 +84,7 @@ class Connection:
         self._clean_start = clean_start
         self._session_expiry_s = session_expiry_s
         self._manual_ack = manual_ack
+        self._receive_maximum = receive_maximum
         self._will = will
         self._outbox = Outbox(max_queued, max_inflight)
         self._connect_timeout_s = connect_timeout_s
@@ -94,6 +96,7 @@ class Connection:
         self.stale_acknowledgements = 0
         self.failed_attempts = 0
         self.callback_errors = 0
+        self.paused = False
 
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
@@ -203,7 +206,7 @@ class Connection:
         return client
 
     def _reconnect_if_due(self) -> None:
-        if self._stopping or time.monotonic() < self._next_attempt_s:
+        if self._stopping or self.paused or time.monotonic() < self._next_attempt_s:
             return
         self._greeted = False
         self._opened_s = time.monotonic()
@@ -213,6 +216,8 @@ class Connection:
                 properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho's own
                 if not self._clean_start:
                     properties.SessionExpiryInterval = self._session_expiry_s
+                if self._receive_maximum is not None:
+                    properties.ReceiveMaximum = self._receive_maximum
                 self._client.connect(
                     address.host,
                     address.port,
@@ -254,11 +259,15 @@ class Connection:
     def _serve(self, readable: bool) -> None:
         client = self._client
         if readable or client.buffered or self._tls is not None:
-            for _ in range(_BURST):
+            until = self.received + _BURST
+            while self.received < until:
                 seen = self.received
-                if client.loop_read() != _OK or self.received == seen or client.socket() is None:
+                client.take_publishes(self._arrived, until - seen)
+                if self._failure is not None or self.received >= until or client.cut_short:
                     break
-                if self._failure is not None:
+                if client.loop_read() != _OK or client.socket() is None or self._failure is not None:
+                    break
+                if self.received == seen and not client.buffered:
                     break
         if self._connected:
             if self._outbox.uses_qos_1 and client.on_publish is None:
@@ -420,19 +429,31 @@ class Connection:
             logger.error("%s", self.last_error)
 
     def _on_message(self, client: paho.Client, userdata: Any, message: paho.MQTTMessage) -> None:
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            topic = ""
+        self._deliver(topic, bytes(message.payload), message.qos, message.mid)  # type: ignore[arg-type]  # received ones are bytes
+
+    def _arrived(self, topic: bytes, payload: bytes, qos: int, mid: int) -> None:
+        """A message that the buffered client took past paho."""
+        try:
+            name = topic.decode()
+        except UnicodeDecodeError:
+            name = ""
+        self._deliver(name, payload, qos, mid)
+        if qos and not self._manual_ack:
+            self._client.acknowledge((mid,))
+
+    def _deliver(self, topic: str, payload: bytes, qos: int, mid: int) -> None:
         self.received += 1
-        qos, mid = message.qos, message.mid
         if qos and self._manual_ack:
             self._unacknowledged.append(mid)
             self._held.add(mid)
         if self._receive is None:
             return
         try:
-            topic = message.topic
-        except UnicodeDecodeError:
-            topic = ""
-        try:
-            self._receive(topic, message.payload, qos, mid, self.connection)  # type: ignore[arg-type]  # received ones are bytes
+            self._receive(topic, payload, qos, mid, self.connection)
         except Exception as error:  # raised by step: here it would leave paho in the middle of a packet
             self.callback_errors += 1
-            self._failure = error
+            self._failure = self._failure or error

@@ -33,7 +33,7 @@ from twin_actors.core.columns import NAN, Reading
 from twin_actors.wire.elements import CANNOT_DECODE, MAX_PAYLOAD_BYTES, Payload, elements, is_list, is_senml
 from twin_actors.wire.faults import explain, nearest_field, parse_time, seconds, unknown_name
 from twin_actors.wire.fields import FieldMap, Slot, slots_of
-from twin_actors.wire.reasons import Reason, Rejected
+from twin_actors.wire.reasons import Reason, Rejected, brief
 from twin_actors.wire.senml import SenmlFault, UnknownUnit, resolve, unit_conversion
 
 __all__ = ["NO_IDENTITY", "Decoded", "FieldMap", "ReadingDecoder", "sequence_key", "time_key"]
@@ -107,7 +107,8 @@ class _Batch:
         self.runs.append((message, element, 1))
 
     def reject(self, message: int, element: int, why: tuple[Reason, str]) -> None:
-        self.rejected.append(Rejected(message, element, *why))
+        reason, detail = why
+        self.rejected.append(Rejected(message, element, reason, brief(detail)))
 
 
 class ReadingDecoder:

@@ -12,7 +12,7 @@ from typing import Any, Final, Never
 
 import msgspec
 
-from twin_actors.wire.elements import JSON_SPACE, MAX_PAYLOAD_BYTES
+from twin_actors.wire.elements import CANNOT_DECODE, JSON_SPACE, MAX_PAYLOAD_BYTES
 from twin_actors.wire.reasons import Reason
 
 _MARKS: Final = {
@@ -95,7 +95,10 @@ def _explain_type(message: str) -> tuple[Reason, str]:
 
 def nearest_field(encoded: bytes, known: Collection[str]) -> tuple[Reason, str]:
     """Why an object that decoded holds no value: it says nothing, or calls its fields by names we do not know."""
-    said: Any = msgspec.json.decode(encoded)
+    try:
+        said: Any = msgspec.json.decode(encoded)
+    except CANNOT_DECODE as error:  # a typed decoder skips what it does not know, be it no text at all
+        return explain(encoded, error)
     if isinstance(said.get("values"), dict):
         said = said["values"]
     names = [name for name in said if name not in ("ts", "seq", "boot")]

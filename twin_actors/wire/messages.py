@@ -10,13 +10,13 @@ import base64
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
 from twin_actors.wire.elements import CANNOT_DECODE, Payload
 from twin_actors.wire.faults import explain
-from twin_actors.wire.reasons import Reason
+from twin_actors.wire.reasons import Reason, brief
 
 Value: TypeAlias = float | tuple[float, ...]
 """A scalar, or one number per component of a vector field in row order."""
@@ -28,9 +28,9 @@ class BadMessage(ValueError):
     """A message that cannot be read; ``reason`` and ``detail`` say why, the text says what to do."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
-        super().__init__(reason.explain(detail))
         self.reason = reason
-        self.detail = detail
+        self.detail = brief(detail)
+        super().__init__(reason.explain(self.detail))
 
 
 def iso(at_s: float) -> str:
@@ -77,12 +77,15 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     received_at_s: float
 
 
+_Milliseconds = Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)]  # what a float holds exactly
+
+
 class _CommandOnWire(msgspec.Struct, kw_only=True):
     id: str
     issued_at: str
-    issued_at_ms: int
+    issued_at_ms: _Milliseconds
     expires_at: str
-    expires_at_ms: int
+    expires_at_ms: _Milliseconds
     epoch: int
     decision: str
     values: dict[str, Value]
@@ -102,7 +105,7 @@ class _DeadLetterOnWire(msgspec.Struct, kw_only=True):
     detail: str
     payload_base64: str
     received_at: str
-    received_at_ms: int
+    received_at_ms: _Milliseconds
 
 
 _command_decoder = msgspec.json.Decoder(_CommandOnWire)

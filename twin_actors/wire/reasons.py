@@ -4,6 +4,14 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import Final
+
+LONGEST_DETAIL: Final = 400
+
+
+def brief(detail: str) -> str:
+    """A detail that quotes a message, cut to a length that people read and a dead letter can carry."""
+    return detail if len(detail) <= LONGEST_DETAIL else detail[: LONGEST_DETAIL - 1] + "…"
 
 
 class Reason(enum.StrEnum):
@@ -32,6 +40,8 @@ class Reason(enum.StrEnum):
     EXPIRED = "expired"
     FENCED = "fenced"
     OVERLOADED = "overloaded"
+    MODEL_FAILED = "model_failed"
+    HARMFUL = "harmful"
 
     @property
     def happened(self) -> str:
@@ -130,6 +140,14 @@ _TEXTS: dict[Reason, tuple[str, str]] = {
     Reason.OVERLOADED: (
         "More arrives than can be stored",
         "Send less often, or give the city more routers",
+    ),
+    Reason.MODEL_FAILED: (
+        "The model of this kind raised an exception for this reading, and its twin stayed as it was",
+        "Mend the model (the traceback is in the detail), then replay the dead letter",
+    ),
+    Reason.HARMFUL: (
+        "Its twin actor did not survive this input: it raised outside the model, or never came to an end",
+        "Mend the kind or its decoder, then replay the dead letter",
     ),
 }
 

@@ -96,7 +96,7 @@ def test_shedding_does_not_move_the_demand_that_is_estimated() -> None:
     for minute in range(30):
         at_s = np.array([1.78e9 + 60.0 * minute])
         if minute == 15:
-            shed = np.array([[1.0], [1.0], [0.0], [0.0], [0.0]])
+            shed = np.array([[1.0], [1.0], [0.0], [0.0], [0.0], [np.nan]])
             table.apply(
                 Batch(
                     rows=np.zeros(1, np.intp),

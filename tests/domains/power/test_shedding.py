@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from domains.power import loading, thermal
 from domains.power.records import (
@@ -15,10 +16,18 @@ from domains.power.records import (
     SubstationCommand,
     SubstationCouplings,
     SubstationState,
+    SubstationWindows,
 )
-from domains.power.shedding import SHED_LOAD, blocks_to_close, blocks_to_open, plan_blocks, shed_load
+from domains.power.shedding import (
+    SHED_LOAD,
+    blocks_to_close,
+    blocks_to_open,
+    plan_blocks,
+    shed_load,
+    thermal_margins,
+)
 from domains.power.substation import SUBSTATION, indicators, needs
-from twin_actors.core.columns import Column, Windows
+from twin_actors.core.columns import Column
 from twin_actors.core.view import CommandTo, KindView, View
 
 BLOCK_MW = (4.0, 6.0, 5.0, 3.0, 8.0)
@@ -84,8 +93,15 @@ def test_shedding_is_enough_least_and_stable(
     attributes = SubstationAttributes.defaults(1).replace(block_mw=columns(block_mw), block_priority=columns(priority))
     state = SubstationState.defaults(1).replace(demand_mw=np.array([demand]), ambient_temp_c=np.array([ambient_c]))
     yes, no = np.ones(1, np.bool_), np.zeros(1, np.bool_)
-    nothing = SubstationCommand.defaults(1)
-    opened = plan_blocks(state, attributes, nothing, hot=yes, cool=no, target_k=2.0, restore_k=15.0)
+
+    def plan(now: SubstationCommand, hot: NDArray[np.bool_], cool: NDArray[np.bool_]) -> Column:
+        return plan_blocks(
+            attributes,
+            now,
+            thermal_margins(state, attributes, now, hot=hot, cool=cool, target_k=2.0, restore_k=15.0),
+        )
+
+    opened = plan(SubstationCommand.defaults(1), yes, no)
     command = SubstationCommand(block_shed=opened)
 
     def steady_c(shed: Column) -> float:
@@ -104,9 +120,9 @@ def test_shedding_is_enough_least_and_stable(
         kept = np.flatnonzero(present & (opened[:, 0] == 0.0))
         assert all((priority[block], block) > (priority[last], last) for block in kept)
         if steady_c(opened) <= 118.0:
-            again = plan_blocks(state, attributes, command, hot=yes, cool=no, target_k=2.0, restore_k=15.0)
+            again = plan(command, yes, no)
             np.testing.assert_array_equal(again, opened)
-            back = plan_blocks(state, attributes, command, hot=no, cool=yes, target_k=2.0, restore_k=15.0)
+            back = plan(command, no, yes)
             np.testing.assert_array_equal(back, opened)
 
 
@@ -125,7 +141,7 @@ def seen(
     state = SubstationState.defaults(n).replace(
         demand_mw=np.array(demand_mw), oil_temp_c=np.array(oil_temp_c), h1_k=np.full(n, 30.0), h2_k=np.zeros(n)
     )
-    shown = indicators(state, attributes, command, Windows.defaults(n))
+    shown = indicators(state, attributes, command, SubstationWindows.defaults(n))
     hot = shown["hot_spot_margin_k"] < 0 if latched is None else np.array(latched)
     nothing: dict[str, Any] = {"sd": state, "desired": command, "proposed": None}
     return View(

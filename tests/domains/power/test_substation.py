@@ -16,9 +16,10 @@ from domains.power.records import (
     SubstationCommand,
     SubstationCouplings,
     SubstationState,
+    SubstationWindows,
 )
 from domains.power.substation import SUBSTATION, indicators, needs, observe, predict
-from twin_actors.core.columns import Column, Windows
+from twin_actors.core.columns import Column
 from twin_actors.core.kind import Step
 
 # Numbers that a pocket calculator likes: 100 MW rated, K = load/100, oil rise 60(1 + 5K²)/6, gradient 30K².
@@ -81,7 +82,7 @@ def shown(
 ) -> dict[str, Column]:
     n = state.demand_mw.shape[-1]
     command = SubstationCommand(block_shed=_column(block_shed, n))
-    return dict(indicators(state, attributes, command, Windows.defaults(n)))
+    return dict(indicators(state, attributes, command, SubstationWindows.defaults(n)))
 
 
 def test_rated_load_for_one_oil_time_constant() -> None:
@@ -158,7 +159,15 @@ def test_every_alert_watches_what_it_says() -> None:
     state = cold(2).replace(oil_temp_c=np.array([80.0, 80.0]), h1_k=np.array([30.5, 29.5]))
     np.testing.assert_allclose(shown(state, attributes)["hot_spot_margin_k"], [-0.5, 0.5])
     np.testing.assert_allclose(shown(state, attributes)["oil_margin_k"], [25.0, 25.0])
-    assert set(limits) == {"hot_transformer", "oil_hot", "overload", "undervoltage", "overvoltage"}
+    assert set(limits) == {
+        "hot_transformer",
+        "oil_hot",
+        "overload",
+        "overload_ends_soon",
+        "load_without_reason",
+        "undervoltage",
+        "overvoltage",
+    }
 
 
 def test_needs_are_unserved_and_overloaded_megawatts_and_a_crew_when_hot() -> None:

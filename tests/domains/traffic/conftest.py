@@ -43,7 +43,7 @@ class Bench:
         self.state = self.kind.predict(self.state, self.attributes, self.command, self.couplings, step)
 
     def indicators(self) -> Indicators:
-        windows = self.kind.windows.of_block(np.zeros((0, self.n)))
+        windows = self.kind.windows.of_block(np.full((self.kind.windows.layout.rows, self.n), np.nan))
         return self.kind.indicators(self.state, self.attributes, self.command, windows)
 
     def records(self) -> Mapping[str, Any]:

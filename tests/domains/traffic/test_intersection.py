@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 Make = Callable[..., Any]
@@ -65,6 +65,7 @@ numbers = {"allow_nan": False, "allow_infinity": False, "allow_subnormal": False
 movements = st.lists(st.floats(0, 2000, **numbers), min_size=8, max_size=8)
 
 
+@settings(deadline=None)
 @given(
     queue=movements,
     demand=movements,

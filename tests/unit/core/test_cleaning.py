@@ -24,7 +24,7 @@ from twin_actors.core.cleaning import (
     normalise,
     smooth,
 )
-from twin_actors.core.columns import Axis, Column, Reading, reading, running_total
+from twin_actors.core.columns import MOST_COUNTED, Axis, Column, Reading, reading, running_total
 
 
 class Meter(Reading):
@@ -103,6 +103,14 @@ def test_the_rate_counts_downwards_as_well() -> None:
     meter.tell(0, speed=90)
     assert verdict(meter.tell(10, speed=69), "speed")[0] is Quality.RATE
     assert verdict(meter.tell(10, speed=70), "speed")[0] is Quality.GOOD
+
+
+def test_a_total_beyond_what_counts_one_by_one_is_refused_and_spoils_nothing() -> None:
+    meter = OneMeter()
+    meter.tell(0, energy=5)
+    assert verdict(meter.tell(10, energy=1e308), "energy") == (Quality.OUT_OF_RANGE, Fate.REJECTED)
+    meter.tell(20, energy=2)  # the counter restarts
+    assert meter.value(30, energy=3) == 8
 
 
 def test_a_stuck_value_is_applied_but_kept_from_the_estimate() -> None:
@@ -408,7 +416,7 @@ def test_the_columns_judge_as_plain_python_does(stream: list[tuple[int, int, flo
 
 def test_rules_hold_one_number_per_row() -> None:
     rules = CleaningRules.of(TankReading)
-    np.testing.assert_array_equal(rules.maximum[:, 0], [10, 5, 5, 5, np.inf])
+    np.testing.assert_array_equal(rules.maximum[:, 0], [10, 5, 5, 5, MOST_COUNTED])
     np.testing.assert_array_equal(rules.max_rate[:, 0], [1, *[np.inf] * 4])
     np.testing.assert_array_equal(rules.total[:, 0], [False] * 4 + [True])
     np.testing.assert_array_equal(rules.resets[:, 0], [False] * 4 + [True])

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tests.unit.core import toy
+from twin_actors.core.cleaning import Fate
 from twin_actors.core.columns import Column, Reading, State, reading, state
 from twin_actors.core.forecasting import stream
 from twin_actors.core.inputs import Batch
@@ -101,9 +102,15 @@ def test_a_model_that_raises_for_one_twin_leaves_its_neighbours_alone(filter: st
         values = np.full((5, 3), np.nan)
         values[0] = 2.0 + 0.1 * step
         batch = Batch(rows=np.arange(3), observed_at_s=np.full(3, 1000.0 + 60 * step), values=values)
-        for table in (broken, sound):
-            assert (table.apply(batch).fates == 0).all()
+        assert (sound.apply(batch).fates == Fate.APPLIED).all()
+        applied = broken.apply(batch)
+        # the first reading needs no prediction
+        assert applied.fates.tolist() == [Fate.APPLIED, Fate.REJECTED if step else Fate.APPLIED, Fate.APPLIED]
+        assert [(r.position, r.reason) for r in applied.rejections] == ([(1, "model_failed")] if step else [])
     np.testing.assert_allclose(broken.x[:, [0, 2]], sound.x[:, [0, 2]], rtol=1e-12)
-    assert broken.model_errors.tolist() == [0, 2, 0]  # the first reading needs no prediction
-    assert broken.failures == {"tank/2": "ZeroDivisionError: thirteen"}
+    assert broken.model_errors.tolist() == [0, 2, 0]
+    assert broken.fates[:, 1].tolist() == [1, 0, 0, 2]
+    assert list(broken.failures) == ["tank/2"]
+    assert "in predict" in broken.failures["tank/2"]
+    assert broken.failures["tank/2"].endswith("ZeroDivisionError: thirteen")
     assert broken.cleaning.value[0, 1] == pytest.approx(2.2)

@@ -22,6 +22,7 @@ def saved(folder: Path, text: str = PACKED) -> CityPlan:
     plan = Plan(
         clock={"mode": "scaled", "speed": 60.0, "start_s": T0, "origin_s": 5.0},
         broker=Reach(host="127.0.0.1", port=1883, username="town", password="quiet"),
+        store="memory:",
         actors=tuple((each.name, each.entities) for each in plan_actors(scenario)),
     )
     CityPlan.save(folder, scenario, plan)
@@ -110,7 +111,7 @@ fleets:
 """
     twins = CityPlan(
         town(text),
-        Plan(clock={}, broker=Reach(host="127.0.0.1", port=1883), actors=(("twin:quay", (0,)),)),
+        Plan(clock={}, broker=Reach(host="127.0.0.1", port=1883), store="memory:", actors=(("twin:quay", (0,)),)),
         load_catalogue(),
     ).holder("twin:quay", epoch=1, incarnation="x")
     payload = b'{"ts": %d, "q": 4}' % (T0 * 1000)

@@ -258,3 +258,53 @@ def test_the_same_views_give_the_same_decisions() -> None:
         return told, sitting.council.decisions(9), sitting.council.allocations(9), sitting.council.alerts(9)
 
     assert life() == life()
+
+
+# -- over restarts -------------------------------------------------------------------------------------------------
+
+
+class MortalSitting(Sitting):
+    """A council that dies after every tick; the next one has its minutes and its records, as JSON."""
+
+    def __init__(self, *policies: PolicyInUse, text: str = QUARTER) -> None:
+        super().__init__(*policies, text=text)
+        self.policies = policies
+        self.records: dict[str, list[Any]] = {}
+
+    def at(self, after_s: float) -> Effects:
+        effects = super().at(after_s)
+        for table, rows in self.council.unrecorded.items():
+            self.records.setdefault(table, []).extend(json.loads(json.dumps(rows)))
+        self.council.recorded()
+        state = json.loads(json.dumps(self.council.state()))
+        self.council = Council(self.town.scenario, self.town.catalogue, self.policies)
+        self.council.restore(state, self.records)
+        return effects
+
+
+def test_a_council_that_dies_after_every_tick_decides_the_same() -> None:
+    policies = (when(range(0, 400, 20), GATES, CARS, MORE, cooldown_s=50.0),)
+    lives: list[Sitting] = [Sitting(*policies), MortalSitting(*policies)]
+    for after_s in range(0, 400, 10):
+        if after_s == 60:
+            for life in lives:
+                life.heat(float(after_s))
+        if after_s == 150:
+            for life in lives:
+                life.council.order("venue/arena", {"gates_open": 0.1}, "by hand", life.town.look(T0 + after_s))
+        if after_s == 200:
+            for life in lives:
+                life.council.answered("dec-000001.1", done=True, at_s=T0 + after_s, note="")
+        one, other = (life.at(float(after_s)) for life in lives)
+        assert one == other
+    one, other = (life.council for life in lives)
+    summary = one.summary()
+    assert other.summary() == summary
+    assert summary["allocations"] > 0
+    assert summary["emergencies"] > 0
+    assert summary["commands_expired"] > 0
+    assert other.decisions(500) == one.decisions(500)
+    assert other.commands(500) == one.commands(500)
+    assert other.allocations(500) == one.allocations(500)
+    assert other.alerts(500) == one.alerts(500)
+    assert other.emergencies(500) == one.emergencies(500)

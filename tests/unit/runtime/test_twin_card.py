@@ -119,9 +119,10 @@ def test_quality_is_in_words() -> None:
 
 
 def test_the_table_for_notebooks_is_html() -> None:
-    table = card(quay(), "substation/quay", T0 + 30)._repr_html_()
+    shown = card(quay(), "substation/quay", T0 + 30)
+    table = shown._repr_html_()
     assert table.startswith("<b>substation/quay</b><table>")
-    assert table.count("<tr>") == 1 + 8
+    assert table.count("<tr>") == 1 + len(shown.kind.state.layout.labels)
 
 
 def test_a_twin_never_heard_is_assumed() -> None:

@@ -23,6 +23,7 @@ from twin_actors.scenario.model import (
     Relation,
     Replay,
     ResourcePool,
+    RetentionSettings,
     Scenario,
     Simulation,
     StoryStep,
@@ -89,6 +90,7 @@ scenarios = st.builds(
     ),
     cluster=st.none() | texts,
     store_url=texts,
+    retention=st.builds(RetentionSettings, raw_s=numbers, minute_s=numbers, hour_s=numbers),
     clock=st.builds(ClockSettings, mode=st.sampled_from(["wall", "scaled", "events"]), speed=numbers, start_s=maybe),
     placement=st.builds(
         PlacementSettings,

@@ -23,6 +23,7 @@ from twin_actors.wire.messages import (
     encode_dead_letter,
     encode_event,
 )
+from twin_actors.wire.reasons import Reason
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -113,3 +114,16 @@ def test_numbers_that_json_does_not_have_are_refused() -> None:
         decode_dead_letter(
             b'{"topic":"t","reason":"r","detail":"d","payload_base64":"%%","received_at":"","received_at_ms":0}'
         )
+
+
+def test_a_command_with_an_impossible_time_is_refused() -> None:
+    good = encode_command(Command(id="c", issued_at_s=1.0, expires_at_s=2.0, epoch=1, decision="d", values={}))
+    with pytest.raises(BadMessage) as refused:
+        decode_command(good.replace(b'"expires_at_ms":2000', b'"expires_at_ms":' + b"9" * 400))
+    assert refused.value.reason in (Reason.WRONG_TYPE, Reason.NOT_FINITE)
+
+
+def test_what_a_message_is_quoted_with_stays_short() -> None:
+    with pytest.raises(BadMessage) as refused:
+        decode_acknowledgement(b'{"id": "c", "status": "' + b"x" * 10_000 + b'"}')
+    assert len(str(refused.value)) < 1_000

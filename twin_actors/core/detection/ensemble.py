@@ -89,10 +89,11 @@ def detect(
         for view, (unit, weight) in enumerate(zip(_UNITS, _WEIGHTS, strict=True)):
             units = np.minimum(statistics[view] * (1 / unit), _MOST)
             np.multiply(units * units, units * weight, out=evidence[view])
-        evidence[View.STUCK] = np.where(_is_stuck(m, x), _STUCK_EVIDENCE, 0.0)
-        total = np.maximum(evidence[:WEIGHED].sum(axis=0), evidence[View.STUCK])
-        total = np.where(m[_COUNT] <= LEARNING, 0.0, total)
+        learning = m[_COUNT] <= LEARNING
+        total = np.where(learning, 0.0, evidence[:WEIGHED].sum(axis=0))
         through, m[_PEAK], m[_AGE] = charts.latch(m[_PEAK], m[_AGE], total, HOLD, WORSE)
+        evidence[View.STUCK] = np.where(_gets_stuck(m, x) & ~learning, _STUCK_EVIDENCE, 0.0)
+        through = np.maximum(through, evidence[View.STUCK])
         score = np.zeros(x.shape)
         spoken = np.nonzero(through)  # few: what is held back scores 0
         score[spoken] = score_of(through[spoken])
@@ -212,9 +213,12 @@ def _season(
     return np.where(new, nearest, np.nan), usual
 
 
-def _is_stuck(m: Column, x: Column) -> NDArray[np.bool_]:
-    """Whether the run of equal readings is at least twice the longest before it; ``m`` moves on in place."""
+def _gets_stuck(m: Column, x: Column) -> NDArray[np.bool_]:
+    """Whether the run of equal readings has now become twice the longest before it; ``m`` moves on in place.
+
+    True once in a run, so that it needs no latch and waits for none.
+    """
     run, m[_LAST] = charts.run_length(m[_LAST], m[_RUN], x)
     m[_LONGEST] = np.where(run == 1.0, np.maximum(m[_LONGEST], m[_RUN]), m[_LONGEST])
     m[_RUN] = run
-    return np.asarray((run >= STUCK_AT_LEAST) & (run >= 2.0 * m[_LONGEST]))
+    return np.asarray(run == np.maximum(2.0 * m[_LONGEST], STUCK_AT_LEAST))

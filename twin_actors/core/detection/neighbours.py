@@ -99,13 +99,14 @@ def neighbour_residual(
     memory: NeighbourMemory, values: Column, neighbours: Neighbours
 ) -> tuple[NeighbourScores, NeighbourMemory]:
     """Score one value per entity, ``values (n,)`` with NaN for what is not known or too old to compare."""
+    values = np.clip(values, -charts.LARGEST, charts.LARGEST)
     around = np.where(neighbours.weight > 0, values[neighbours.index], np.nan)
     reference = weighted_median(around, neighbours.weight)
     new = ~np.isnan(values) & ~np.isnan(reference)
     count = memory.count + new
     weight = np.maximum(1.0 / np.maximum(count, 1.0), 1.0 / _MEMORY)
     magnitude = np.where(new, memory.magnitude + weight * (np.abs(reference) - memory.magnitude), memory.magnitude)
-    scale = np.where(magnitude > 0, 0.3 * magnitude, 1.0)
+    scale = np.where(magnitude > 0, np.maximum(0.3 * magnitude, 1.0 / charts.LARGEST), 1.0)
     residual = np.where(new, np.arcsinh(values / scale) - np.arcsinh(reference / scale), np.nan)
 
     sd = np.sqrt(np.maximum(memory.variance, 1e-12))
@@ -130,7 +131,9 @@ def neighbour_residual(
     step2 = np.minimum(step**2, np.where(ready, _LARGEST_STEP**2 * memory.step_variance, np.inf))
     steps = np.where(stepped, memory.step_variance + weight * (step2 - memory.step_variance), memory.step_variance)
     score = np.where(new, -np.expm1(-np.log(2.0) * np.maximum(lasting, spike) ** 2), np.nan)
-    expected = np.where(new, np.sinh(np.arcsinh(reference / scale) + memory.mean) * scale, np.nan)
+    with np.errstate(over="ignore"):
+        suggested = np.sinh(np.arcsinh(reference / scale) + memory.mean) * scale
+    expected = np.where(new, np.clip(suggested, -charts.LARGEST, charts.LARGEST), np.nan)
     return (
         NeighbourScores(score, expected, lasting, spike),
         NeighbourMemory(count, magnitude, mean, variance, steps, off, np.where(new, step, 0.0), high, low),

@@ -1,0 +1,124 @@
+"""How true each twin is to its entity: the running error of what it expected, and the coverage of its 90 % interval.
+
+Both forget exponentially, so they speak of the last hundred readings or so, per row of the reading. A twin that
+*drifts* has intervals that no longer hold its entity: its model, its parameters or its sensor are wrong, whatever it
+shows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twin_actors.core.columns import Column
+from twin_actors.core.kind import Alert
+
+FORGET = 0.01
+"""Weight of the newest reading."""
+
+NOMINAL = 0.9
+Z2_90 = 1.6448536269514722**2
+"""The square of the normal quantile whose interval holds 90 %."""
+
+_LARGEST = 1e150  # its square is still a number
+
+DRIFTING_BELOW = 0.7
+"""Of independent readings that the model describes, the running coverage stays within 0.9 ± 0.02; it takes 25 misses
+in a row, or every second reading outside for 70, to fall below this."""
+
+BACK_ABOVE = 0.8
+
+DRIFTS = Alert(
+    name="drifts_from_entity",
+    of="coverage_90",
+    below=DRIFTING_BELOW,
+    clear=BACK_ABOVE,
+    says="its 90 % intervals no longer hold its readings: check the sensor, or calibrate the model",
+)
+"""Every kind has this alert, without declaring it."""
+
+
+@dataclass(slots=True)
+class Fidelity:
+    """Running statistics of ``n`` twins by reading row, ``(rows, n)``: mean squared innovation and coverage; and which
+    twins drift ``(n,)``, as ``judge`` has found them last.
+
+    ``error2`` is NaN until a first reading was compared; ``covered`` starts at the nominal share, as nothing speaks
+    against the twin yet.
+    """
+
+    error2: Column
+    covered: Column
+    drifting: NDArray[np.bool_]
+
+    @classmethod
+    def empty(cls, rows: int, n: int) -> Fidelity:
+        return cls(np.full((rows, n), np.nan), np.full((rows, n), NOMINAL), np.zeros(n, np.bool_))
+
+    def record(self, innovation: Column, variance: Column, twins: NDArray[np.intp]) -> None:
+        """Take in innovations with variances ``(rows, b)``, NaN where nothing came; ``twins (b,)`` are distinct."""
+        if innovation.shape[1] == self.error2.shape[1] and _in_order(twins):
+            error2, covered = self.error2, self.covered  # all twins in their order: no gather
+            self._fold(innovation, variance, error2, covered)
+            return
+        error2, covered = self.error2[:, twins], self.covered[:, twins]
+        self._fold(innovation, variance, error2, covered)
+        self.error2[:, twins], self.covered[:, twins] = error2, covered
+
+    @staticmethod
+    def _fold(innovation: Column, variance: Column, error2: Column, covered: Column) -> None:
+        """In place: NaN innovations change nothing."""
+        bounded = np.minimum(np.abs(innovation), _LARGEST)
+        square = bounded * bounded
+        came = square == square
+        inside = square <= Z2_90 * variance
+        np.copyto(error2, square, where=came & (error2 != error2))
+        square -= error2
+        square *= FORGET
+        np.add(error2, square, out=error2, where=came)
+        step = inside - covered
+        step *= FORGET
+        np.add(covered, step, out=covered, where=came)
+
+    def rmse(self) -> Column:
+        """Root mean square innovation in the units of the reading rows; NaN before a first one."""
+        return np.sqrt(self.error2)
+
+    def judge(self) -> NDArray[np.bool_]:
+        """Twins of which some row is covered too seldom, until all rows are back above BACK_ABOVE, ``(n,)``."""
+        low = (self.covered < DRIFTING_BELOW).any(axis=0)
+        self.drifting = low | (self.drifting & (self.covered < BACK_ABOVE).any(axis=0))
+        return self.drifting.copy()
+
+
+def _in_order(twins: NDArray[np.intp]) -> bool:
+    return bool(twins[0] == 0 and twins[-1] == len(twins) - 1 and (np.diff(twins) == 1).all())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FidelityShown:
+    """The fidelity of ``n`` twins at one moment: ``rmse`` and ``covered (rows, n)``, ``drifting (n,)``."""
+
+    rmse: Column
+    covered: Column
+    drifting: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, fidelity: Fidelity) -> FidelityShown:
+        return cls(
+            rmse=fidelity.rmse(), covered=fidelity.covered.copy(), drifting=fidelity.judge()
+        )  # fmt: skip
+
+
+def summary(shown: FidelityShown) -> dict[str, float | int | None]:
+    """Of a whole kind: mean coverage over rows that have been compared, the worst twin's, and how many drift."""
+    compared = np.isfinite(shown.rmse)
+    if not compared.any():
+        return {"coverage_90": None, "worst_coverage_90": None, "drifting": 0}
+    return {
+        "coverage_90": float(shown.covered[compared].mean()),
+        "worst_coverage_90": float(np.where(compared, shown.covered, 1.0).min()),
+        "drifting": int(shown.drifting.sum()),
+    }

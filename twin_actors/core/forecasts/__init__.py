@@ -1,0 +1,48 @@
+"""Forecasts of fields from their past: methods, their choice by backtest, and calibrated quantiles."""
+
+from twin_actors.core.forecasts.backtest import MIXTURE, Choice, Errors, backtest, choose, outcomes
+from twin_actors.core.forecasts.methods import (
+    Fitted,
+    Method,
+    ProfileDecay,
+    RepeatLast,
+    SeasonalNaive,
+    WindowRidge,
+)
+from twin_actors.core.forecasts.of_field import PERIODS_S, predicted_field
+from twin_actors.core.forecasts.predicted import Evaluation, Predicted, default_methods, evaluate, predicted
+from twin_actors.core.forecasts.quantiles import LEVELS, Tracked, coverage, track, usual_size
+from twin_actors.core.forecasts.regression import Regression
+from twin_actors.core.forecasts.rollout import RollOut
+from twin_actors.core.forecasts.series import Series, resample
+
+__all__ = [
+    "LEVELS",
+    "MIXTURE",
+    "PERIODS_S",
+    "Choice",
+    "Errors",
+    "Evaluation",
+    "Fitted",
+    "Method",
+    "Predicted",
+    "ProfileDecay",
+    "Regression",
+    "RepeatLast",
+    "RollOut",
+    "SeasonalNaive",
+    "Series",
+    "Tracked",
+    "WindowRidge",
+    "backtest",
+    "choose",
+    "coverage",
+    "default_methods",
+    "evaluate",
+    "outcomes",
+    "predicted",
+    "predicted_field",
+    "resample",
+    "track",
+    "usual_size",
+]

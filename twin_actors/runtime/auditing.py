@@ -1,0 +1,140 @@
+"""The controller's auditor: looks at ledger, store, broker and actors, and raises alarms that name the place."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+import ray
+from ray.exceptions import GetTimeoutError, RayError
+
+from twin_actors.core.ledger import Ledger
+from twin_actors.runtime.council import AlertEvent
+from twin_actors.runtime.metrics import LedgerMetrics
+from twin_actors.runtime.plan import CityPlan
+
+log = logging.getLogger(__name__)
+
+LOOK_EVERY_S = 5.0
+DEADLINE_S = 8.0
+STUBBORN_LOOKS = 2
+"""Looks in a row that must find the same before an alarm is raised; what a restart mends by itself is none."""
+KEPT = 500
+
+
+class Auditor:
+    """Alarms are alerts of places (``router``, ``store``, ``broker``, an actor, an entity), raised and cleared."""
+
+    def __init__(self, plan: CityPlan, namespace: str, history_trouble: Callable[[], str]) -> None:
+        self._history_trouble = history_trouble
+        self._plan, self._namespace = plan, namespace
+        self._metrics = LedgerMetrics(plan.scenario.city)
+        self._seen: dict[tuple[str, str], int] = {}  # how many looks in a row have found it
+        self._active: dict[tuple[str, str], str] = {}
+        self._events: deque[AlertEvent] = deque(maxlen=KEPT)
+        self._dropped = 0
+        self._looked = float("-inf")
+        self._looks = 0
+        self._unbalanced = 0
+
+    def look(self) -> None:
+        """One look, if it is due."""
+        if time.monotonic() - self._looked < LOOK_EVERY_S:
+            return
+        self._looked = time.monotonic()
+        self._looks += 1
+        found = dict(self._findings())
+        self._seen = {key: self._seen.get(key, 0) + 1 for key in found}
+        now = {key: says for key, says in found.items() if self._seen[key] >= STUBBORN_LOOKS or key in self._active}
+        changed = [(key, True, now[key]) for key in now.keys() - self._active.keys()]
+        changed += [(key, False, self._active[key]) for key in self._active.keys() - now.keys()]
+        self._active = now
+        events = [
+            AlertEvent(self._plan.clock.now_s(), place, alarm, "critical", raised, says)
+            for (place, alarm), raised, says in sorted(changed)
+        ]
+        self._events.extend(events)
+        for event in events:
+            (log.error if event.raised else log.warning)("%s: %s %s", event.entity, event.alert, event.says)
+        if events:
+            self._tell(events)
+
+    def _findings(self) -> Iterator[tuple[tuple[str, str], str]]:
+        if trouble := self._history_trouble():
+            yield ("store", "history_not_tidied"), f"history stays in the log and grows: {trouble}"
+        try:
+            router = ray.get_actor("router", namespace=self._namespace)
+            status: Mapping[str, Any] = ray.get(router.status.remote(), timeout=DEADLINE_S)
+        except (ValueError, RayError, GetTimeoutError) as error:
+            yield ("router", "not_answering"), f"the router does not answer: {str(error).splitlines()[0]}"
+            return
+        if status["store_trouble"]:
+            yield ("store", "unavailable"), f"the store cannot be written: {status['store_trouble']}"
+        if not status["connected"]:
+            yield ("broker", "unreachable"), status["broker_error"] or "the router has no connection to the broker"
+        dropped = status["broker_dropped"] or 0
+        if dropped > self._dropped:
+            yield (
+                ("broker", "dropped"),
+                (
+                    f"the broker has dropped {dropped - self._dropped:,} messages: raise its queue limits "
+                    "(max_queued_messages, max_queued_bytes), or send less"
+                ),
+            )
+        self._dropped = dropped
+        failed = status["dead_letter_reasons"].get("model_failed", 0)
+        if failed:
+            yield (
+                (status["dead_letter_topics"].get("model_failed", "model"), "model_failed"),
+                (f"{failed:,} readings made a model raise; see the dead letters of reason model_failed"),
+            )
+        for name, actor in status["actors"].items():
+            if actor["standing"] != "up":
+                yield (
+                    (name, "not_up"),
+                    f"the twin actor is {actor['standing']}: {actor['last_error'] or 'no error known'}",
+                )
+            if actor["quarantined"]:
+                yield (name, "quarantined"), f"{actor['quarantined']} inputs were put aside; see the dead letters"
+        if status["recovered"]:
+            yield from self._balance(router)
+
+    def _balance(self, router: Any) -> Iterator[tuple[tuple[str, str], str]]:
+        try:
+            ledger: Ledger = ray.get(router.ledger.remote(), timeout=DEADLINE_S)
+            self._metrics.show(ledger)
+            if ledger.balanced:
+                return
+            self._unbalanced += 1
+            by_entity: Mapping[str, Ledger] = ray.get(router.ledger_by_entity.remote(), timeout=DEADLINE_S)
+        except (RayError, GetTimeoutError) as error:
+            yield ("router", "no_ledger"), f"the ledger cannot be had: {str(error).splitlines()[0]}"
+            return
+        yield ("city", "ledger_unbalanced"), f"{ledger.unexplained:+,} readings without exactly one fate"
+        for entity, own in by_entity.items():
+            if not own.balanced:
+                place = entity or "nobody"
+                yield (place, "ledger_unbalanced"), f"{own.unexplained:+,} readings without exactly one fate: {own}"
+
+    def _tell(self, events: list[AlertEvent]) -> None:
+        news = [("alert", msgspec.json.encode(event)) for event in events]
+        try:
+            router = ray.get_actor("router", namespace=self._namespace)
+            ray.get(router.exchange.remote((), (), news), timeout=DEADLINE_S)
+        except (ValueError, RayError, GetTimeoutError) as error:
+            log.warning("alarms could not be published (they stay in the status): %s", str(error).splitlines()[0])
+
+    def report(self) -> dict[str, Any]:
+        """What has been found so far."""
+        return {
+            "looks": self._looks,
+            "unbalanced_looks": self._unbalanced,
+            "alarms": [{"place": place, "alarm": alarm, "says": says} for (place, alarm), says in self._active.items()],
+        }
+
+    def events(self, last: int) -> list[AlertEvent]:
+        return list(self._events)[-last:] if last > 0 else []

@@ -1,0 +1,97 @@
+"""A share: the inputs of one twin actor on their way, in memory and in the log, and what became of those before."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from twin_actors.runtime.holder import NOTHING_APPLIED, Outcomes
+from twin_actors.runtime.packing import Delivery
+from twin_actors.store.base import Entry
+
+NOTHING_COUNTED = Outcomes(NOTHING_APPLIED, 0, 0, 0, 0, 0, 0)
+
+
+@dataclass(slots=True)
+class Share:
+    """The inputs of one twin actor: under way, waiting in memory, waiting in the log, held back before it.
+
+    ``outcomes`` are those known for the highest offset that any incarnation has reached; a new one that applies
+    again what its predecessor had applied makes the same of it, so the counts stand meanwhile.
+    """
+
+    name: str
+    epoch: int
+    waiting: deque[Delivery] = field(default_factory=deque)
+    under_way: deque[Delivery] = field(default_factory=deque)
+    sent: int = NOTHING_APPLIED  # offset of the last input sent
+    reached: int = NOTHING_APPLIED  # offset up to which the present incarnation has answered
+    outcomes: Outcomes = field(default_factory=lambda: NOTHING_COUNTED)
+    recover_to: int = NOTHING_APPLIED  # the last input that the log held for it when this router began
+    spilled_from: int | None = None  # where in the log to go on reading; None: all that waits is in memory
+    spilled: int = 0
+    spilled_readings: dict[int, int] = field(default_factory=dict)  # by entity, of those not known to be applied
+    held: dict[int, Entry] = field(default_factory=dict)  # the newest reading of each entity, not logged yet
+    shed: int = 0
+    oldest_s: float = 0.0  # when the first waiting input was committed, on the router's own clock
+    latest_s: float = float("-inf")
+    busy_s: float = 0.0
+    resent: int = 0
+    lettered: int = NOTHING_APPLIED  # up to here refused readings have become dead letters; a resend repeats them
+    careful_until: int = NOTHING_APPLIED  # up to here inputs are sent one at a time: one of them did harm
+    entities: list[int] = field(default_factory=list)  # the entity's number at each place
+    quarantined: dict[int, str] = field(default_factory=dict)  # offsets that are never delivered, and why
+
+    @property
+    def load(self) -> int:
+        """Inputs that wait."""
+        return len(self.waiting) + self.spilled
+
+    @property
+    def caught_up(self) -> bool:
+        """The present incarnation has applied all that any before it can have been known to have applied."""
+        return self.reached >= max(self.outcomes.offset, self.recover_to)
+
+    @property
+    def careful(self) -> bool:
+        return self.sent < self.careful_until
+
+    def spill(self, offset: int, entity: int, readings: int) -> None:
+        """Leave an input in the log and count it."""
+        if self.spilled_from is None:
+            self.spilled_from = offset
+        self.spilled += 1
+        if readings and offset > self.outcomes.offset:
+            self.spilled_readings[entity] = self.spilled_readings.get(entity, 0) + readings
+
+    def unspill(self, offset: int, entity: int, readings: int) -> None:
+        """An input has been read from the log and waits in memory."""
+        self.spilled -= 1
+        if readings and offset > self.outcomes.offset:
+            left = self.spilled_readings.get(entity, 0) - readings
+            if left:
+                self.spilled_readings[entity] = left
+            else:
+                self.spilled_readings.pop(entity, None)
+
+    def read_until(self, offset: int, *, done: bool) -> None:
+        """The log has been read up to an offset; ``done``: to its end, so that nothing can be left there."""
+        self.spilled_from = None if done else offset
+        if done:
+            # whatever has been counted and not been found is missing: it must show in the ledger, not hide in here
+            self.spilled = 0
+            self.spilled_readings = {}
+
+    def forget_queue(self, spilled_from: int) -> None:
+        """Everything from an offset on is to be read from the log again."""
+        self.waiting.clear()
+        self.spilled, self.spilled_readings = 0, {}
+        self.spilled_from = spilled_from
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Where an entity's twin lives: the share of its actor and its place there."""
+
+    share: Share
+    place: int
