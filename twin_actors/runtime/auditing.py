@@ -23,6 +23,8 @@ LOOK_EVERY_S = 5.0
 DEADLINE_S = 8.0
 STUBBORN_LOOKS = 2
 """Looks in a row that must find the same before an alarm is raised; what a restart mends by itself is none."""
+REMEMBERED_S = 60.0
+"""How long an event stays an alarm: one that came and went between two looks must be seen too."""
 KEPT = 500
 
 
@@ -37,6 +39,9 @@ class Auditor:
         self._active: dict[tuple[str, str], str] = {}
         self._events: deque[AlertEvent] = deque(maxlen=KEPT)
         self._dropped = 0
+        self._dropped_at = float("-inf")
+        self._failed_models = self._failed_ticks = 0
+        self._failed_at = float("-inf")
         self._looked = float("-inf")
         self._looks = 0
         self._unbalanced = 0
@@ -78,16 +83,21 @@ class Auditor:
             yield ("broker", "unreachable"), status["broker_error"] or "the router has no connection to the broker"
         dropped = status["broker_dropped"] or 0
         if dropped > self._dropped:
+            self._dropped_at = time.monotonic()
+        if time.monotonic() - self._dropped_at < REMEMBERED_S:
             yield (
                 ("broker", "dropped"),
                 (
-                    f"the broker has dropped {dropped - self._dropped:,} messages: raise its queue limits "
+                    f"the broker has dropped {dropped:,} messages since the router began: raise its queue limits "
                     "(max_queued_messages, max_queued_bytes), or send less"
                 ),
             )
         self._dropped = dropped
         failed = status["dead_letter_reasons"].get("model_failed", 0)
-        if failed:
+        if failed > self._failed_models:
+            self._failed_at = time.monotonic()
+        self._failed_models = failed
+        if time.monotonic() - self._failed_at < REMEMBERED_S:
             yield (
                 (status["dead_letter_topics"].get("model_failed", "model"), "model_failed"),
                 (f"{failed:,} readings made a model raise; see the dead letters of reason model_failed"),
@@ -100,8 +110,20 @@ class Auditor:
                 )
             if actor["quarantined"]:
                 yield (name, "quarantined"), f"{actor['quarantined']} inputs were put aside; see the dead letters"
+        yield from self._deciding()
         if status["recovered"]:
             yield from self._balance(router)
+
+    def _deciding(self) -> Iterator[tuple[tuple[str, str], str]]:
+        try:
+            aggregator = ray.get_actor("aggregator", namespace=self._namespace)
+            status: Mapping[str, Any] = ray.get(aggregator.status.remote(), timeout=DEADLINE_S)
+        except (ValueError, RayError, GetTimeoutError) as error:
+            yield ("aggregator", "not_answering"), f"nobody decides: {str(error).splitlines()[0]}"
+            return
+        if status["failed_ticks"] > self._failed_ticks:
+            yield ("aggregator", "failing"), f"ticks fail: {(status['errors'] or ['no error known'])[-1]}"
+        self._failed_ticks = status["failed_ticks"]
 
     def _balance(self, router: Any) -> Iterator[tuple[tuple[str, str], str]]:
         try:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from twin_actors.runtime.notes import Note
 from twin_actors.store.base import NOBODY, Entry, Log
-
-GONE = -2
-"""What entries of entities show as that the scenario does not have any more."""
 
 
 class NumberedLog:
@@ -36,25 +34,24 @@ class NumberedLog:
         return self._log.rollup(self._numbers[entity], field, **chosen)
 
     def _placed(self, entries: Sequence[tuple[int, Entry]]) -> list[tuple[int, Entry]]:
-        places = self._places
-        return [
-            (offset, entry if entry[0] == NOBODY else Entry(places.get(entry[0], GONE), *entry[1:]))
-            for offset, entry in entries
-        ]
+        return [(offset, entry if entry[0] == NOBODY else self._present(entry)) for offset, entry in entries]
+
+    def _present(self, entry: Entry) -> Entry:
+        """An entry by its place; one of an entity that has gone is nobody's, and for nobody to read."""
+        place = self._places.get(entry[0])
+        if place is None:
+            return Entry(NOBODY, int(Note.FOREIGN), entry.source, entry.received_at_s, entry.payload)
+        return Entry(place, *entry[1:])
 
     def __getattr__(self, name: str) -> Any:
         """Ends, sizes and trimming know no entities."""
         return getattr(self._log, name)
 
 
-def numbers_for(entities: Sequence[str], before: Mapping[str, int]) -> tuple[int, ...]:
-    """Lasting numbers for a scenario's entities: those they had, and fresh ones for the new."""
-    fresh = max(before.values(), default=-1) + 1
-    numbers = []
+def numbers_for(entities: Sequence[str], known: Mapping[str, int]) -> tuple[tuple[int, ...], dict[str, int]]:
+    """Lasting numbers for a scenario's entities, and those of all that there ever were: no number is given twice."""
+    ever = dict(known)
     for entity in entities:
-        if entity in before:
-            numbers.append(before[entity])
-        else:
-            numbers.append(fresh)
-            fresh += 1
-    return tuple(numbers)
+        if entity not in ever:
+            ever[entity] = max(ever.values(), default=-1) + 1
+    return tuple(ever[entity] for entity in entities), ever

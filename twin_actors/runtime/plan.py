@@ -61,6 +61,7 @@ class CityPlan:
         self.clock = Clock(**plan.clock)
         self.broker = plan.broker
         self.store_url = plan.store
+        self._renumbered = bool(plan.numbers)
         self.numbers = plan.numbers or tuple(range(len(scenario.entities)))
         self.actors = tuple(ActorPlan(name, tuple(entities)) for name, entities in plan.actors)
 
@@ -94,8 +95,7 @@ class CityPlan:
     def log(self, store: Store) -> Log:
         """The router's log in a store, numbered by this scenario."""
         log = store.log(ROUTER)
-        in_place = self.numbers == tuple(range(len(self.numbers)))
-        return log if in_place else NumberedLog(log, self.numbers)
+        return NumberedLog(log, self.numbers) if self._renumbered else log
 
     def holder(self, name: str, *, epoch: int, incarnation: str) -> Holder:
         """The twins of one actor, fresh."""

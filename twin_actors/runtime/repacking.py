@@ -6,7 +6,6 @@ applies all that its log holds, then every twin moves, with all its memory, to i
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,13 +20,12 @@ from twin_actors.runtime.inbox import Inbox
 from twin_actors.runtime.letters import Letters
 from twin_actors.runtime.notes import NOBODY, Note, Tally, encode
 from twin_actors.runtime.plan import ROUTER, CityPlan, Plan, Reach
+from twin_actors.runtime.restoring import restore
 from twin_actors.runtime.routing import Routing, routing_of
 from twin_actors.runtime.saving import RouterMemory
 from twin_actors.scenario.catalogue import Catalogue
 from twin_actors.scenario.model import Scenario
 from twin_actors.store import Entry, Store
-
-log = logging.getLogger(__name__)
 
 PLAN_KEY = "plan"
 
@@ -38,11 +36,12 @@ class KeptPlan(msgspec.Struct, frozen=True, kw_only=True):
     scenario: bytes
     actors: tuple[tuple[str, tuple[int, ...]], ...]
     numbers: tuple[int, ...]
+    known: dict[str, int]  # of every entity that there ever was
 
     @classmethod
-    def of(cls, scenario: Scenario, plan: Plan) -> KeptPlan:
+    def of(cls, scenario: Scenario, plan: Plan, known: Mapping[str, int]) -> KeptPlan:
         quiet = replace(scenario, broker=replace(scenario.broker, password=None))
-        return cls(scenario=quiet.to_json(), actors=plan.actors, numbers=plan.numbers)
+        return cls(scenario=quiet.to_json(), actors=plan.actors, numbers=plan.numbers, known=dict(known))
 
     def plan(self, catalogue: Catalogue, store_url: str) -> CityPlan:
         """The city as it was; its broker is nobody's."""
@@ -81,9 +80,9 @@ def repack(store: Store, old: CityPlan, new: CityPlan) -> Repacked:
     inbox = Inbox(old.scenario, old.clock, routing, desk)
     holders = {actor.name: _brought_up(store, old, actor.name, routing, inbox, letters) for actor in old.actors}
     letters.save()
+    desk.forget({entity.id for entity in old.scenario.entities} - {entity.id for entity in new.scenario.entities})
     # new snapshots lie behind all older ones: until the new plan is kept, the old ones can still be found and used
-    note = Entry(NOBODY, int(Note.TALLY), 0, 0.0, encode(Tally({}, {})))
-    offset = store.log(ROUTER).append(epoch, [note])
+    offset = store.log(ROUTER).append(epoch, [Entry(NOBODY, int(Note.TALLY), 0, _last_s(store), encode(Tally({}, {})))])
     moved = routing_of(new, new.log(store), epoch, durable=store.durable)
     _carry_accounts(routing, moved)
     for actor in new.actors:
@@ -99,15 +98,16 @@ def repack(store: Store, old: CityPlan, new: CityPlan) -> Repacked:
         )
     memory = RouterMemory(store, ROUTER, moved, desk, letters)
     memory.save(max((holder.latest_s for holder in holders.values()), default=0.0))
-    if memory.trouble:
-        raise ValueError(memory.trouble)
+    if memory.trouble or letters.waiting:
+        raise ValueError(memory.trouble or letters.trouble)
     before, after = set(ids_of(old)), set(ids_of(new))
     return Repacked(tuple(sorted(before & after)), tuple(sorted(after - before)), tuple(sorted(before - after)))
 
 
 def _brought_up(store: Store, plan: CityPlan, name: str, routing: Routing, inbox: Inbox, letters: Letters) -> Holder:
     """An actor's twins after all that the log holds for them."""
-    holder = _restored(store, plan, name)
+    holder = plan.holder(name, epoch=1, incarnation="repacked")
+    restore(holder, store, name)
     share = routing.shares[name]
     routing.rewind(share, holder.offset)
     while (blob := routing.next_batch(share)) is not None:
@@ -119,17 +119,11 @@ def _brought_up(store: Store, plan: CityPlan, name: str, routing: Routing, inbox
     return holder
 
 
-def _restored(store: Store, plan: CityPlan, name: str) -> Holder:
-    """From the newest snapshot that is of these twins: a repacking that was cut short may have left one of others."""
-    for kept in store.snapshots(name):
-        holder = plan.holder(name, epoch=1, incarnation="repacked")
-        try:
-            holder.restore(kept.offset, kept.blob)
-        except ValueError as error:
-            log.info("%s: the snapshot at offset %d is not taken: %s", name, kept.offset, error)
-            continue
-        return holder
-    return plan.holder(name, epoch=1, incarnation="repacked")
+def _last_s(store: Store) -> float:
+    """When the last entry was received: what stands behind it must not make the clock turn back."""
+    log = store.log(ROUTER)
+    last = log.read(log.next_offset - 1, 1) if log.next_offset > log.kept_from else []
+    return last[0][1].received_at_s if last else 0.0
 
 
 def _carry_accounts(old: Routing, new: Routing) -> None:

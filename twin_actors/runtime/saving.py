@@ -14,6 +14,7 @@ from twin_actors.runtime import notes
 from twin_actors.runtime.desk import CommandDesk, Outgoing
 from twin_actors.runtime.letters import Letters
 from twin_actors.runtime.notes import Note, Told
+from twin_actors.runtime.restoring import sound_snapshots
 from twin_actors.runtime.routing import Routing
 from twin_actors.store import Entry, Store, StoreUnavailable
 
@@ -37,8 +38,8 @@ class RouterMemory:
 
     def save(self, at_s: float) -> None:
         """Keep everything as of the last commit. A store that is away is noted; the next save makes up for it."""
-        if self._letters.waiting:
-            return  # their readings must stay behind the snapshot, where a recovery finds them again
+        if self._letters.waiting or self._routing.words_unlogged:
+            return  # what the log does not have yet must stay behind the snapshot, where a recovery finds it again
         offset = self._routing.committed_until - 1
         state = {
             "entities": self._entities,
@@ -77,7 +78,7 @@ class RouterMemory:
         """
         state: dict[str, Any] | None = None
         first = self._routing.began
-        for kept in self._store.snapshots(self._name):
+        for kept in sound_snapshots(self._store, self._name):
             found = msgspec.msgpack.decode(kept.blob, strict=False)
             if found["entities"] == self._entities:
                 state, first = found, kept.offset + 1
@@ -95,19 +96,25 @@ class RouterMemory:
 
     def _follow(self, offset: int, entry: Entry) -> None:
         """What an entry did to the desk, and letters that may not have reached the store."""
-        if entry.channel == Channel.DESIRED:
-            told = _told.decode(entry.payload)
-            if told.id and not self._desk.knows(told.id):
-                values = {name: tuple(v) if isinstance(v, list) else v for name, v in told.values.items()}
-                entity = self._routing.entities[entry.entity]
-                self._desk.sent(Outgoing(told.id, told.decision, entity, values, told.issued_at_s, told.expires_at_s))
-        elif entry.channel == Channel.COMMAND:
-            told = _told.decode(entry.payload)
-            if told.id:
-                self._desk.close(told.id, done=True, at_s=told.at_s, note=told.note)
+        if entry.channel in (Channel.DESIRED, Channel.COMMAND):
+            self._follow_command(entry)
         elif entry.channel == Note.ANSWERED:
             said = notes.decode(entry.channel, entry.payload)
             assert isinstance(said, notes.Answered)
             self._desk.close(said.command, done=False, at_s=said.at_s, note=said.note)
         elif entry.channel == Note.REFUSED:
             self._letters.of_refusal(offset, entry)
+
+    def _follow_command(self, entry: Entry) -> None:
+        try:
+            told = _told.decode(entry.payload)
+        except msgspec.MsgspecError as error:  # its twin refuses it with words; the router must go on
+            log.error("a command in the log cannot be read: %s", error)
+            return
+        if entry.channel == Channel.DESIRED:
+            if told.id and not self._desk.knows(told.id):
+                values = {name: tuple(v) if isinstance(v, list) else v for name, v in told.values.items()}
+                entity = self._routing.entities[entry.entity]
+                self._desk.sent(Outgoing(told.id, told.decision, entity, values, told.issued_at_s, told.expires_at_s))
+        elif told.id:
+            self._desk.close(told.id, done=True, at_s=told.at_s, note=told.note)

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from tests.unit.runtime.cities import T0, UNHURRIED, says, town
 from twin_actors.runtime.desk import CommandDesk
 from twin_actors.runtime.letters import Letters
-from twin_actors.runtime.numbering import GONE, NumberedLog, numbers_for
+from twin_actors.runtime.notes import Note
+from twin_actors.runtime.numbering import NumberedLog, numbers_for
 from twin_actors.runtime.placement import plan_actors
 from twin_actors.runtime.plan import CityPlan, Plan, Reach
 from twin_actors.runtime.repacking import ROUTER, KeptPlan, ids_of, repack, same_packing
@@ -39,7 +40,7 @@ def plan_of(gates: list[str], per_actor: int, before: CityPlan | None = None) ->
     known = {} if before is None else dict(zip(ids_of(before), before.numbers, strict=True))
     actors = tuple((each.name, each.entities) for each in plan_actors(scenario))
     plan = Plan(
-        clock={}, broker=Reach(host="", port=0), store="memory:", actors=actors, numbers=numbers_for(ids, known)
+        clock={}, broker=Reach(host="", port=0), store="memory:", actors=actors, numbers=numbers_for(ids, known)[0]
     )
     return CityPlan(scenario, plan, load_catalogue())
 
@@ -165,21 +166,27 @@ def test_a_repacking_that_was_cut_short_is_repeated() -> None:
 
 
 def test_numbers_stay_with_their_entities() -> None:
-    assert numbers_for(["b", "c"], {}) == (0, 1)
-    assert numbers_for(["a", "b", "d"], {"b": 0, "c": 1}) == (2, 0, 3)
+    first, known = numbers_for(["b", "c"], {})
+    assert first == (0, 1)
+    numbers, known = numbers_for(["a", "b", "d"], known)
+    assert numbers == (2, 0, 3)
+    numbers, known = numbers_for(["c", "e"], known)
+    assert numbers == (1, 4)  # c comes back to its own; nobody inherits the number of another
+    assert known == {"b": 0, "c": 1, "a": 2, "d": 3, "e": 4}
     log = NumberedLog(MemoryStore(first_offset=0).log("router"), (2, 0))
     log.append(1, [Entry(0, 0, 0, 1.0, b"a"), Entry(1, 0, 0, 2.0, b"b"), Entry(-1, 16, 0, 3.0, b"n")])
     assert [entry.entity for _, entry in log._log.read(0, 9)] == [2, 0, -1]
     assert [entry.entity for _, entry in log.read(0, 9)] == [0, 1, -1]
     assert [entry.payload for _, entry in log.read_of(0)] == [b"a"]
-    assert [entry.entity for _, entry in NumberedLog(log._log, (0,)).read(0, 9)] == [GONE, 0, -1]
+    fewer = [entry for _, entry in NumberedLog(log._log, (0,)).read(0, 9)]
+    assert [(entry.entity, entry.channel) for entry in fewer] == [(-1, Note.FOREIGN), (0, 0), (-1, 16)]
     assert log.next_offset == 3
 
 
 def test_what_is_kept_of_a_scenario_has_no_password(tmp_path: Path) -> None:
     scenario = town(TEXT.format(per_actor=1, gates="") + 'broker: {url: "mqtt://u:secret@h"}\n')
     plan = Plan(clock={}, broker=Reach(host="", port=0), store="memory:", actors=())
-    kept = KeptPlan.of(scenario, plan)
+    kept = KeptPlan.of(scenario, plan, {})
     assert b"secret" not in kept.scenario
     assert kept.plan(load_catalogue(), "memory:").scenario.city == "crossing"
     assert scenario.broker.password == "secret"
