@@ -5,7 +5,9 @@ import os
 import signal
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
+from twin_actors.runtime.metrics import METRICS, exposition
 from twin_actors.testing.live import devices_of, eventually, living, settled
 from twin_actors.wire.messages import Acknowledgement, decode_command, encode_acknowledgement
 
@@ -73,6 +75,29 @@ def test_the_ledger_balances_per_entity_kind_and_actor(city):
         assert total == ledger
     letters = city.dead_letters(last=2)
     assert set(letters["reason"]) == {"out_of_range", "unknown_entity"}
+
+
+def test_its_metrics_are_what_prometheus_reads(city):
+    """Every metric has a value in a living city, but for what nothing has been known of yet."""
+    with devices_of(city) as devices:
+        devices.send(devices.topics.telemetry("footfall/nobody"), b'{"flow_pph": 1}')
+        devices.flush()
+    eventually(lambda: city.ledger().dead_lettered)
+    families = {each.name: each for each in text_string_to_metric_families(exposition(city.metrics()))}
+    missing = {each.name for each in METRICS if each.name.removesuffix("_total") not in families}
+    assert missing <= {
+        "twin_actors_alarms",
+        "twin_actors_kind_coverage_90",
+        "twin_actors_router_broker_dropped_total",
+    }
+    (unexplained,) = families["twin_actors_unexplained"].samples
+    assert (unexplained.labels, unexplained.value) == ({"city": city.name}, 0)
+    up = {each.labels["actor"]: each.value for each in families["twin_actors_actor_up"].samples}
+    assert up == dict.fromkeys(city.actors().index, 1.0)
+    assert {each.labels["kind"]: each.value for each in families["twin_actors_kind_twins"].samples} == {
+        "footfall": 2.0,
+        "venue": 1.0,
+    }
 
 
 def test_a_command_is_desired_until_its_device_follows(city):
