@@ -16,6 +16,8 @@ from twin_actors.cli import measuring
 from twin_actors.cli.measuring import write_at_once
 from twin_actors.runtime.metrics import gather
 
+TARGETS = [{"targets": ["192.0.2.7:25207"], "labels": {}}]
+
 
 @pytest.fixture
 def silent_city(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,7 +25,11 @@ def silent_city(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def connected(name: str | None) -> AbstractContextManager[Any]:
         city = name or "little"
-        return nullcontext(SimpleNamespace(name=city, metrics=lambda: gather(city, lambda actor, method: None)))
+        return nullcontext(
+            SimpleNamespace(
+                name=city, metrics=lambda: gather(city, lambda actor, method: None), metrics_targets=lambda: TARGETS
+            )
+        )
 
     monkeypatch.setattr(measuring, "connected", connected)
 
@@ -73,6 +79,14 @@ def test_a_file_for_a_collector(run: Callable[..., Any], tmp_path: Path) -> None
     assert answers(file.read_text()) == SILENT
     assert list(tmp_path.glob("*.prom*")) == [file]
     assert run("metrics", "-o", tmp_path / "nowhere" / "city.prom").exit_code == 1
+
+
+@pytest.mark.usefixtures("silent_city")
+def test_targets_for_file_discovery(run: Callable[..., Any], tmp_path: Path) -> None:
+    assert json.loads(run("metrics", "--targets").stdout) == TARGETS
+    file = tmp_path / "cities.json"
+    assert run("metrics", "--targets", "-o", file).exit_code == 0
+    assert json.loads(file.read_text()) == TARGETS
 
 
 def test_a_file_that_cannot_be_replaced_leaves_nothing_beside_it(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import urllib.request
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -10,6 +11,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from twin_actors.runtime.metrics import METRICS, exposition
 from twin_actors.testing.live import devices_of, eventually, living, settled
 from twin_actors.wire.messages import Acknowledgement, decode_command, encode_acknowledgement
+
+_LABELS = sorted({label for metric in METRICS for label in metric.labels})
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -98,6 +101,21 @@ def test_its_metrics_are_what_prometheus_reads(city):
         "footfall": 2.0,
         "venue": 1.0,
     }
+
+
+def test_the_endpoint_of_ray_has_the_same_metrics(city):
+    """Ray reports every ten seconds, and the auditor looks every five."""
+    ((target,),) = (each["targets"] for each in city.metrics_targets())
+
+    def scraped():
+        with urllib.request.urlopen(f"http://{target}/metrics", timeout=5) as answer:
+            text = answer.read().decode()
+        samples = [each for family in text_string_to_metric_families(text) for each in family.samples]
+        own = [each for each in samples if each.labels.get("city") == city.name]
+        return {(each.name.removeprefix("ray_"), *(map(each.labels.get, _LABELS))) for each in own}
+
+    expected = {(each.metric.name, *map(each.labels.get, _LABELS)) for each in city.metrics()}
+    eventually(lambda: expected <= scraped(), within_s=40.0, says="the endpoint has all series")
 
 
 def test_a_command_is_desired_until_its_device_follows(city):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,21 +18,28 @@ def metrics(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write this file at once instead, for a textfile collector.")
     ] = None,
+    targets: Annotated[
+        bool, typer.Option("--targets", help="Where Ray's endpoints are, as JSON for Prometheus' file discovery.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Print the city's metrics in Prometheus' text format; a part that does not answer is said in them."""
     from twin_actors.runtime.metrics import exposition
 
     voice = Voice(as_json)
+    value: Any
     with connected(city) as there:
-        found = there.metrics()
-        name = there.name
-    text = exposition(found)
+        if targets:
+            value = there.metrics_targets()
+            text = json.dumps(value) + "\n"
+        else:
+            found = there.metrics()
+            rows = [{"name": each.metric.name, "labels": each.labels, "value": each.value} for each in found]
+            value, text = {"city": there.name, "samples": rows}, exposition(found)
     if output is not None:
         write_at_once(output, text)
     if as_json:
-        rows = [{"name": each.metric.name, "labels": each.labels, "value": each.value} for each in found]
-        voice.result({"city": name, "samples": rows})
+        voice.result(value)
     elif output is None:
         print(text, end="")  # as it is: a console would wrap and colour it
 

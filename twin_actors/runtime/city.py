@@ -429,6 +429,12 @@ class City:
 
         return gather(self.name, ask)
 
+    def metrics_targets(self) -> list[dict[str, Any]]:
+        """Where Prometheus finds the endpoint of every Ray node, in the form of its file discovery."""
+        nodes = [node for node in self._ray.nodes() if node["Alive"] and node["MetricsExportPort"] > 0]
+        found = sorted(f"{node['NodeManagerAddress']}:{node['MetricsExportPort']}" for node in nodes)
+        return [{"targets": found, "labels": {}}]
+
     def actors(self) -> pd.DataFrame:
         """One row a twin actor: its twins, process, memory, and how it stands with the router."""
         import pandas as pd
