@@ -3,8 +3,8 @@
     python benchmarks/fidelity.py --json [--parts forecasts,nab,faults,sumo,speed]
 
 Each part is a script of its own beside this one and can be run alone. Real data are read beside the project; a part
-whose data or simulator is missing says so under ``skipped`` and leaves its keys out. ``--sumo-from FILE`` takes ``sumo``
-from an earlier output, since it takes the better part of an hour.
+whose data or simulator is missing says so under ``skipped`` and leaves out its keys. ``--sumo-from FILE`` takes part
+``sumo``, which needs the better part of an hour, from an earlier output.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Stages *monitor* and *detect*: alert latches with hysteresis, and scores of surprising readings."""
+"""Stage *monitor*: alert latches with hysteresis."""
 
 from __future__ import annotations
 
@@ -10,12 +10,6 @@ from numpy.typing import NDArray
 
 from twin_actors.core.columns import Column
 from twin_actors.core.kind import Alert
-
-EWMA_WEIGHT = 0.2
-"""λ of the EWMA chart of innovations (Roberts 1959); 0.2 finds shifts of about one standard deviation."""
-
-LARGEST_Z = 40.0
-"""A single wild reading moves the EWMA by no more than this many standard deviations."""
 
 
 @dataclass(slots=True)
@@ -63,18 +57,3 @@ def monitor(
         active[row] = (active[row] & ~back) | rise
         raised[row] = np.where(rise, now_s, np.where(active[row], raised[row], np.nan))
     return Latches(active, since_s, raised)
-
-
-def detect(innovation: Column, variance: Column, smoothed: Column) -> tuple[Column, Column]:
-    """Anomaly score in [0, 1] and the new EWMA of normalised innovations, elementwise.
-
-    The larger of the reading's own |ν|/√S and the EWMA statistic scaled to unit variance, as
-    1 − exp(−z²/2); NaN innovations leave the EWMA alone and score NaN.
-    """
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        z = np.clip(innovation / np.sqrt(np.maximum(variance, 1e-300)), -LARGEST_Z, LARGEST_Z)
-    said = ~np.isnan(z)
-    ewma = np.where(said, EWMA_WEIGHT * np.where(said, z, 0.0) + (1 - EWMA_WEIGHT) * smoothed, smoothed)
-    chart2 = ewma**2 * ((2 - EWMA_WEIGHT) / EWMA_WEIGHT)
-    score = 1 - np.exp(-0.5 * np.maximum(np.where(said, z, 0.0) ** 2, chart2))
-    return np.where(said, score, np.nan), ewma

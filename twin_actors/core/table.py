@@ -13,15 +13,18 @@ from numpy.typing import NDArray
 from twin_actors.core import estimation as est
 from twin_actors.core.cleaning import CleaningMemory, CleaningRules, Fate, clean
 from twin_actors.core.columns import Column
+from twin_actors.core.detection.ensemble import detect, flag
+from twin_actors.core.detection.memory import DetectionMemory
+from twin_actors.core.detection.reasons import reason
 from twin_actors.core.fidelity import DRIFTS, Fidelity, FidelityShown
 from twin_actors.core.inputs import Batch, Channel, rounds
 from twin_actors.core.kind import Kind, Need
-from twin_actors.core.monitoring import Latches, detect, monitor
+from twin_actors.core.monitoring import Latches, monitor
 from twin_actors.core.rolling import Held, roll
 from twin_actors.core.windows import WindowTable
 
-SERVICES = ("fidelity", "detection", "windows")
-"""Parts of a snapshot beside the twins' state that another version of the program may lack."""
+SERVICES = ("fidelity", "detection", "windows", "ewma")
+"""Parts of a snapshot beside the twins' state that another version may lack (ewma: an older detector)."""
 MOST_FRAMES = 4
 """Frames of a failing model that are kept: those nearest to the fault."""
 FATES = tuple(fate.name.lower() for fate in Fate)
@@ -98,7 +101,7 @@ class TwinTable:
         self.cleaning = CleaningMemory.empty(kind.reading.layout.rows, n)
         self.windows = WindowTable(kind, n)
         self.latches = Latches.empty(len(kind.alerts), n)
-        self.ewma = np.zeros((kind.reading.layout.rows, n))
+        self.detection = DetectionMemory.empty(kind.reading.layout.rows, n)
         self.score = np.full((kind.reading.layout.rows, n), np.nan)
         self.fidelity = Fidelity.empty(kind.reading.layout.rows, n)
         # as declared by the kind for all its twins (no memory of their own) until set_noises gives each its own
@@ -188,6 +191,9 @@ class TwinTable:
             self.fates[Fate.REJECTED, twin] += 1
             cleaned.fate[column] = Fate.REJECTED
             rejections.append(Rejection(int(positions[column]), "model_failed", self.failures[self.ids[twin]]))
+        if (cleaned.refused | (cleaned.accepted & ~cleaned.usable)).any():
+            found = flag(self.detection, twins, at_s, values, cleaned.verdict)
+            self.score[:, twins] = np.where(found, 1.0, self.score[:, twins])
         for column in map(int, np.flatnonzero(cleaned.fate == Fate.REJECTED)):
             if column in failed:
                 continue
@@ -263,8 +269,14 @@ class TwinTable:
                 mine[..., twins] = changed
         self.x[:, twins] = np.clip(estimate.x, self._low, self._high)
         self.variance[:, twins] = estimate.variance
-        self.score[:, twins], self.ewma[:, twins] = detect(
-            estimate.innovation, estimate.innovation_variance, self.ewma[:, twins]
+        self.score[:, twins] = detect(
+            self.detection,
+            twins,
+            at_s,
+            values,
+            estimate.innovation,
+            estimate.innovation_variance,
+            self._rules.total,
         )
         self.fidelity.record(estimate.innovation, estimate.innovation_variance, twins)
         if not self.windows.empty:
@@ -400,6 +412,21 @@ class TwinTable:
             fidelity=fidelity,
         )
 
+    def explain(self, entity: str, since_s: float = -np.inf) -> dict[str, str]:
+        """Why a row of this twin last scored a half or more, by its label and in plain words; empty: never.
+
+        Only alarms observed at ``since_s`` or later. Raises KeyError for an entity that is not in the table.
+        """
+        if entity not in self.ids:
+            raise KeyError(f"{entity} is not in this table of kind {self.kind.name}")
+        twin, layout = self.ids.index(entity), self.kind.reading.layout
+        alarms = [self.detection.last_alarm(row, twin) for row in range(layout.rows)]
+        return {
+            label: reason(label, layout.fields[name].unit, alarm)
+            for label, name, alarm in zip(layout.labels, layout.field_of_row(), alarms, strict=True)
+            if alarm["at_s"] >= since_s  # NaN: there was none
+        }
+
     # -- snapshots ---------------------------------------------------------------------------------------------
 
     def snapshot(self) -> dict[str, NDArray[Any]]:
@@ -407,7 +434,7 @@ class TwinTable:
         arrays: dict[str, NDArray[Any]] = {
             name: getattr(self, name)
             for name in (
-                "attributes", "x", "variance", "time_s", "heard_at_s", "desired", "ewma", "score", "revision",
+                "attributes", "x", "variance", "time_s", "heard_at_s", "desired", "score", "revision",
                 "fates", "rejected_fields", "model_errors",
             )
         }  # fmt: skip
@@ -415,6 +442,7 @@ class TwinTable:
             arrays[f"covariance.{number}"] = covariance
         for name, part in (
             ("cleaning", self.cleaning),
+            ("detection", self.detection),
             ("command", self.command),
             ("coupling", self.coupling),
             ("latches", self.latches),

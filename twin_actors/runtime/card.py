@@ -34,6 +34,8 @@ class TwinCard:
         self.alerts = [name for name, active in shown.alerts.items() if active[column]]
         self.fates = dict(zip(("applied", "duplicate", "late", "rejected"), map(int, reported["fates"]), strict=True))
         self.missing_upstream = reported["missing_upstream"]
+        self.score = Values(kind.reading.layout, reported["score"])
+        self.reasons: dict[str, str] = reported["reasons"]
         self.model_errors, self.failure = reported["model_errors"], reported["failure"]
         self.innovation_rmse = Values(kind.reading.layout, shown.fidelity.rmse[:, column])
         self.coverage_90 = Values(kind.reading.layout, shown.fidelity.covered[:, column])
@@ -131,6 +133,8 @@ class TwinCard:
             "missing_upstream": self.missing_upstream,
             "model_errors": self.model_errors,
             "failure": self.failure,
+            "score": plain(self.score),
+            "reasons": self.reasons,
         }
 
     def __repr__(self) -> str:
@@ -153,6 +157,7 @@ class TwinCard:
             lines.append("  DRIFTS: its intervals no longer hold its readings; check the sensor or calibrate the model")
         if self.model_errors:
             lines.append(f"  the model failed {self.model_errors} times: {self.failure or 'no finite state'}")
+        lines += [f"  surprising: {words}" for words in self.reasons.values()]
         if self.alerts:
             lines.append(f"  ALERTS: {', '.join(self.alerts)}")
         return "\n".join(lines)

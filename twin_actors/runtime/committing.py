@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from twin_actors.store.base import Entry, Log, StaleEpoch, StoreUnavailable
+from twin_actors.store.base import Entry, Log, StoreUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -27,11 +27,12 @@ class Committer:
     """Writes one group at a time in a thread of its own; ``done`` gives it back when it is durable.
 
     A store that cannot be written is tried again for ever, with backoff, and says so in ``trouble``: nothing that was
-    taken is given up. When a newer writer has taken over, ``fenced`` is called and nothing is written any more.
+    taken is given up. When a newer writer has taken over, or the log is found damaged, ``ended`` is called with the
+    reason and nothing is written any more.
     """
 
-    def __init__(self, log: Log, epoch: int, *, wake: Callable[[], None], fenced: Callable[[StaleEpoch], None]) -> None:
-        self._log, self._epoch, self._wake, self._fenced = log, epoch, wake, fenced
+    def __init__(self, log: Log, epoch: int, *, wake: Callable[[], None], ended: Callable[[Exception], None]) -> None:
+        self._log, self._epoch, self._wake, self._ended = log, epoch, wake, ended
         self._next = log.next_offset
         self._work: queue.Queue[Sequence[Entry] | None] = queue.Queue(maxsize=1)
         self._done: queue.Queue[Committed] = queue.Queue(maxsize=1)
@@ -84,9 +85,6 @@ class Committer:
         while True:
             try:
                 first = self._log.append(self._epoch, entries, self._next)
-            except StaleEpoch as error:
-                self._fenced(error)
-                return False
             except StoreUnavailable as error:
                 self.failures += 1
                 if self.trouble_since is None:
@@ -97,6 +95,9 @@ class Committer:
                     return False
                 delay_s = min(delay_s * 2, RETRY_S[1])
                 continue
+            except Exception as error:  # StaleEpoch, StoreDamaged, a fault of ours: a router without a log must end
+                self._ended(error)
+                return False
             self._next = first + len(entries)
             if self.trouble_since is not None:
                 log.warning("the store takes the log again after %.1f s", time.monotonic() - self.trouble_since)

@@ -22,6 +22,7 @@ from twin_actors.runtime.packing import PackedBatch, unpack
 from twin_actors.wire.decode import ReadingDecoder
 from twin_actors.wire.reasons import Reason
 
+REASONS_S = 86_400.0  # how long before its last input a twin still tells what was surprising
 REFUSED_KEPT = 10_000
 NOTHING_APPLIED = -1
 """The offset before the first input of any log."""
@@ -291,6 +292,7 @@ class Holder:
                     "at_s": memory.at_s[:, twin].copy(),
                     "quality": memory.quality[:, twin].copy(),
                     "score": table.score[:, twin].copy(),
+                    "reasons": table.explain(entity, float(table.time_s[twin]) - REASONS_S),
                     "fates": table.fates[:, twin].copy(),
                     "rejected_fields": int(table.rejected_fields[twin]),
                     "model_errors": int(table.model_errors[twin]),

@@ -17,8 +17,9 @@ from typing import Any
 import msgspec
 
 from twin_actors.runtime.clock import Clock
+from twin_actors.runtime.numbering import numbers_for
 from twin_actors.runtime.placement import ActorPlan, LaunchRefused, check_memory, free_memory_bytes, plan_actors
-from twin_actors.runtime.plan import CityPlan, Plan, Reach, decoders_of
+from twin_actors.runtime.plan import ROUTER, CityPlan, Plan, Reach, decoders_of
 from twin_actors.runtime.processes import (
     Record,
     Running,
@@ -29,17 +30,17 @@ from twin_actors.runtime.processes import (
     start_head,
     use_token,
 )
+from twin_actors.runtime.repacking import PLAN_KEY, KeptPlan, ids_of, repack, same_packing
 from twin_actors.runtime.stores import STORE_FOLDER, StoreAddress, store_of
 from twin_actors.scenario.catalogue import load_catalogue
 from twin_actors.scenario.model import Scenario
-from twin_actors.store import StoreDamaged, StoreUnavailable, erase_store
+from twin_actors.store import LogTrimmed, Store, StoreDamaged, StoreUnavailable, erase_store
 from twin_actors.wire.broker import EmbeddedBroker
 
 Progress = Callable[[str, int, int], None]
 """Told (what is going on, how many are done, of how many)."""
 
 LOCK_FILE = "launch.lock"
-PLAN_KEY = "plan"
 CALL_DEADLINE_S = 15.0
 BROKER_PATIENCE_S = 6.0
 """How long a launch bears a broker that refuses or is not there; a city that runs goes on trying for ever."""
@@ -194,7 +195,13 @@ def _start(
 ) -> None:
     where = store_of(scenario.store_url, folder, scenario.city)
     tell("opening the store", 0, 1)
-    resumed_s = _check_store(where, scenario, plans)
+    plan = Plan(
+        clock={},
+        broker=Reach(host="", port=0),
+        store=where.url,
+        actors=tuple((each.name, each.entities) for each in plans),
+    )
+    plan, resumed_s = _take_over(where, scenario, plan, tell)
     tell("starting the broker", 0, 1)
     reach = _broker(record, scenario, folder)
     start_s = scenario.clock.start_s or time.time()
@@ -205,16 +212,7 @@ def _start(
         start_s=start_s if resumed_s is None else max(start_s, resumed_s),
         origin_s=time.time(),
     )
-    CityPlan.save(
-        folder,
-        scenario,
-        Plan(
-            clock=asdict(clock),
-            broker=reach,
-            store=where.url,
-            actors=tuple((plan.name, plan.entities) for plan in plans),
-        ),
-    )
+    CityPlan.save(folder, scenario, msgspec.structs.replace(plan, clock=asdict(clock), broker=reach))
     tell("starting Ray", 0, 1)
     if address is None:
         record.token = secrets.token_hex(32)
@@ -233,36 +231,47 @@ def _start(
         record.save(folder)
 
 
-def _check_store(where: StoreAddress, scenario: Scenario, plans: Sequence[ActorPlan]) -> float | None:
-    """The city time at which an earlier life of the city stopped; None for a new city.
+def _take_over(where: StoreAddress, scenario: Scenario, plan: Plan, tell: Progress) -> tuple[Plan, float | None]:
+    """The plan with lasting numbers, and the city time at which an earlier life stopped (None for a new city).
 
-    Raises LaunchRefused when the store holds a city of other entities or another packing, or cannot be used.
+    Where entities or packing have changed since, the twins of the earlier life move to their new places. Raises
+    LaunchRefused when the store cannot be used.
     """
-    own = msgspec.json.encode(
-        {"entities": [entity.id for entity in scenario.entities], "actors": [[p.name, p.entities] for p in plans]}
-    )
     try:
         store = where.open()
     except (StoreUnavailable, StoreDamaged, ValueError) as error:
         raise LaunchRefused(f"the store of {scenario.city} cannot be used: {error}") from error
     try:
-        kept = store.get(PLAN_KEY)
-        if kept is not None and kept != own:
-            raise LaunchRefused(
-                f"the store of {scenario.city} ({where.shown}) holds a city of other entities or another packing: "
-                "launch it with the same 'entities' and 'placement', under another name, or begin anew with "
-                f"'twin-actors down --volumes {scenario.city}', which deletes what it holds"
-            )
-        store.put(PLAN_KEY, own)
-        log = store.log("router")
-        last = log.read(log.next_offset - 1, 1) if log.next_offset > log.began else []
-        snapshot = store.load_snapshot("router")
-        times = [entry.received_at_s for _, entry in last] + ([snapshot.at_s] if snapshot else [])
-        return max(times, default=None)
-    except StoreUnavailable as error:
-        raise LaunchRefused(f"the store of {scenario.city} cannot be used: {error}") from error
+        said = store.get(PLAN_KEY)
+        catalogue = load_catalogue()
+        ids = [entity.id for entity in scenario.entities]
+        if said is None:
+            plan = msgspec.structs.replace(plan, numbers=tuple(range(len(ids))))
+        else:
+            before = msgspec.msgpack.decode(said, type=KeptPlan).plan(catalogue, where.url)
+            known = dict(zip(ids_of(before), before.numbers, strict=True))
+            plan = msgspec.structs.replace(plan, numbers=numbers_for(ids, known))
+            now = CityPlan(scenario, plan, catalogue)
+            if not same_packing(before, now):
+                tell("moving twins to their new places", 0, 1)
+                moved = repack(store, before, now)
+                tell(f"{len(moved.kept)} twins kept, {len(moved.added)} new, {len(moved.removed)} gone", 1, 1)
+        store.put(PLAN_KEY, msgspec.msgpack.encode(KeptPlan.of(scenario, plan)))
+        return plan, _stopped_s(store)
+    except (StoreUnavailable, StoreDamaged, LogTrimmed, ValueError) as error:
+        raise LaunchRefused(
+            f"what {scenario.city} has kept in {where.shown} cannot be taken over: {error}. Launch it under another "
+            f"name, or begin anew with 'twin-actors down --volumes {scenario.city}', which deletes what it holds"
+        ) from error
     finally:
         store.close()
+
+
+def _stopped_s(store: Store) -> float | None:
+    log = store.log(ROUTER)
+    last = log.read(log.next_offset - 1, 1) if log.next_offset > log.kept_from else []
+    snapshot = store.load_snapshot(ROUTER)
+    return max([entry.received_at_s for _, entry in last] + ([snapshot.at_s] if snapshot else []), default=None)
 
 
 def _broker(record: Record, scenario: Scenario, folder: Path) -> Reach:

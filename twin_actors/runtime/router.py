@@ -30,11 +30,12 @@ from twin_actors.runtime.notes import Note, Told, listed
 from twin_actors.runtime.orders import Orders
 from twin_actors.runtime.packing import Delivery
 from twin_actors.runtime.patience import patiently
+from twin_actors.runtime.plan import ROUTER as NAME
 from twin_actors.runtime.plan import CityPlan
 from twin_actors.runtime.reach import mqtt_client
-from twin_actors.runtime.routing import Routing
+from twin_actors.runtime.routing import routing_of
 from twin_actors.runtime.saving import RouterMemory
-from twin_actors.runtime.share import Placed, Share
+from twin_actors.runtime.share import Share
 from twin_actors.store import DeadLetter, LetterState, StaleEpoch
 from twin_actors.wire import messages
 from twin_actors.wire.client import Will
@@ -42,7 +43,6 @@ from twin_actors.wire.topics import Topics
 
 log = logging.getLogger(__name__)
 
-NAME = "router"
 COMMIT_S = 0.004
 TURN_S = 0.008
 """How often calls are looked after while messages stream in; asking Ray costs as much as twenty messages."""
@@ -82,21 +82,8 @@ class Router:
         self._topics = Topics(plan.scenario.root)
         self._store = patiently(plan.open_store)
         epoch = patiently(lambda: self._store.next_epoch(NAME))
-        self._log = self._store.log(NAME)
-        shares = {actor.name: Share(actor.name, epoch=1) for actor in plan.actors}
-        placed: list[Placed | None] = [None] * len(plan.scenario.entities)
-        for actor in plan.actors:
-            for place, number in enumerate(actor.entities):
-                placed[number] = Placed(shares[actor.name], place)
-        entities = [entity.id for entity in plan.scenario.entities]
-        self._routing = Routing(
-            entities=entities,
-            placed=[each for each in placed if each is not None],
-            log=self._log,
-            epoch=epoch,
-            backlog=plan.scenario.limits.backlog,
-            durable=self._store.durable,
-        )
+        self._log = plan.log(self._store)
+        self._routing = routing_of(plan, self._log, epoch, durable=self._store.durable)
         self._desk = CommandDesk()
         self._letters = Letters(self._store, NAME)
         self._memory = RouterMemory(self._store, NAME, self._routing, self._desk, self._letters)
@@ -132,7 +119,7 @@ class Router:
             receive_maximum=RECEIVE_MAXIMUM,
             will=Will(topic=self._topics.status, payload=_status(plan.scenario.city, "lost")),
         )
-        self._committer = Committer(self._log, epoch, wake=self._client.wake, fenced=_end_of_a_stale_router)
+        self._committer = Committer(self._log, epoch, wake=self._client.wake, ended=_end_of_a_router)
         self._thread = threading.Thread(target=self._run, name="router", daemon=True)
         self._thread.start()
 
@@ -180,12 +167,8 @@ class Router:
                         self._memory.save(self._inbox.latest_s())
                     self._memory.trim(self._links.oldest_needed(self._memory.needs))
             self._finish()
-        except StaleEpoch as error:
-            _end_of_a_stale_router(error)
-        except Exception:
-            log.exception("the router's loop failed")
-            # a router that only looks alive is worse than none: Ray starts the process again
-            os._exit(1)
+        except Exception as error:
+            _end_of_a_router(error)
 
     @property
     def _due(self) -> bool:
@@ -430,7 +413,11 @@ def _status(city: str, state: str) -> bytes:
     return json.dumps({"city": city, "status": state}).encode()
 
 
-def _end_of_a_stale_router(error: StaleEpoch) -> None:
-    """A newer router writes the log: this one must not say another word, not even to the broker."""
-    log.error("this router stops: %s", error)
+def _end_of_a_router(error: Exception) -> None:
+    """End this process at once: a router that only looks alive is worse than none, and one that a newer one has
+    replaced must not say another word, not even to the broker. Ray starts the one that is missing."""
+    if isinstance(error, StaleEpoch):
+        log.error("this router stops: %s", error)
+    else:
+        log.error("the router fails", exc_info=error)
     os._exit(3)

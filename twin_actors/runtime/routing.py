@@ -13,6 +13,7 @@ from twin_actors.runtime.accounts import Accounts
 from twin_actors.runtime.holder import Outcomes, Refused, Reply
 from twin_actors.runtime.notes import FIRST_NOTE, Note
 from twin_actors.runtime.packing import LARGEST_BATCH, PER_INPUT_BYTES, Delivery, pack
+from twin_actors.runtime.plan import CityPlan
 from twin_actors.runtime.share import NOTHING_COUNTED, Placed, Share
 from twin_actors.store.base import NOBODY, Entry, Log
 from twin_actors.wire.elements import count_readings
@@ -113,6 +114,11 @@ class Routing:
     def received_by(self, share: Share) -> int:
         """Readings that have arrived for the twins of one actor."""
         return sum(self.accounts.received[number] for number in share.entities)
+
+    @property
+    def began(self) -> int:
+        """The first offset that the log ever had."""
+        return self._log.began
 
     @property
     def fresh(self) -> int:
@@ -422,3 +428,20 @@ class Routing:
             elif isinstance(note, notes.Quarantine):
                 self.accounts.bury(entry.entity, note.readings)
                 self.placed[entry.entity].share.quarantined[note.offset] = note.detail
+
+
+def routing_of(plan: CityPlan, log: Log, epoch: int, *, durable: bool) -> Routing:
+    """The routing of a planned city: every entity placed in the share of its actor."""
+    shares = {actor.name: Share(actor.name, epoch=1) for actor in plan.actors}
+    placed: dict[int, Placed] = {}
+    for actor in plan.actors:
+        for place, number in enumerate(actor.entities):
+            placed[number] = Placed(shares[actor.name], place)
+    return Routing(
+        entities=[entity.id for entity in plan.scenario.entities],
+        placed=[placed[number] for number in range(len(plan.scenario.entities))],
+        log=log,
+        epoch=epoch,
+        backlog=plan.scenario.limits.backlog,
+        durable=durable,
+    )

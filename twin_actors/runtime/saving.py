@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -27,6 +28,9 @@ class RouterMemory:
     def __init__(self, store: Store, name: str, routing: Routing, desk: CommandDesk, letters: Letters) -> None:
         self._store, self._name = store, name
         self._routing, self._desk, self._letters = routing, desk, letters
+        # whose accounts these are: a change of the scenario that was cut short may have left those of others
+        ids = "\n".join(routing.entities)
+        self._entities = hashlib.blake2b(ids.encode(), digest_size=16).hexdigest()
         self.needs = 0  # the first offset of the log that a recovery from the last snapshot would read
         self.inputs_since = 0
         self.trouble = ""
@@ -36,7 +40,12 @@ class RouterMemory:
         if self._letters.waiting:
             return  # their readings must stay behind the snapshot, where a recovery finds them again
         offset = self._routing.committed_until - 1
-        state = {"routing": self._routing.state(), "desk": self._desk.state(), "reasons": self._letters.reasons}
+        state = {
+            "entities": self._entities,
+            "routing": self._routing.state(),
+            "desk": self._desk.state(),
+            "reasons": self._letters.reasons,
+        }
         blob = msgspec.msgpack.encode(state)
         try:
             self._store.save_snapshot(
@@ -62,16 +71,20 @@ class RouterMemory:
         self.needs = min([offset + 1, *(share["waits_from"] for share in routing["shares"].values())])
 
     def recover(self) -> None:
-        """Go on from the last snapshot and everything that the log holds behind it."""
-        kept = self._store.load_snapshot(self._name)
+        """Go on from the last snapshot of these entities and everything that the log holds behind it.
+
+        Raises LogTrimmed when the log does not reach back so far.
+        """
         state: dict[str, Any] | None = None
-        first = 0
-        if kept is not None:
-            state = msgspec.msgpack.decode(kept.blob, strict=False)
-            first = kept.offset + 1
-            self._desk.restore(state["desk"])  # type: ignore[index]  # as written by save()
-            self._letters.reasons = dict(state["reasons"])  # type: ignore[index]
-            self._needs(kept.offset, state["routing"])  # type: ignore[index]
+        first = self._routing.began
+        for kept in self._store.snapshots(self._name):
+            found = msgspec.msgpack.decode(kept.blob, strict=False)
+            if found["entities"] == self._entities:
+                state, first = found, kept.offset + 1
+                self._desk.restore(found["desk"])
+                self._letters.reasons = dict(found["reasons"])
+                self._needs(kept.offset, found["routing"])
+                break
         count = 0
         for offset, entry in self._routing.resume(None if state is None else state["routing"], first):
             self._follow(offset, entry)

@@ -176,7 +176,7 @@ def test_a_reading_that_nothing_expects_is_reported_only() -> None:
         tell(table, 0.0, NAN, NAN, NAN, 12.0)
         np.testing.assert_array_equal(table.x, before)
         assert table.cleaning.value[3, 0] == 12.0
-        assert np.isnan(table.score[3, 0])
+        assert table.score[3, 0] == 0  # watched all the same
 
 
 # -- plans -------------------------------------------------------------------------------------------------------

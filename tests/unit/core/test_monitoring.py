@@ -1,18 +1,16 @@
-"""Alert latches with hysteresis and delay, and scores of surprising readings."""
+"""Alert latches with hysteresis and delay."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.core.streams import NAN, UNHURRIED, column
-from twin_actors.core.columns import Column
 from twin_actors.core.kind import Alert
-from twin_actors.core.monitoring import EWMA_WEIGHT, LARGEST_Z, Latches, detect, monitor
+from twin_actors.core.monitoring import Latches, monitor
 
 
 def course(
@@ -102,52 +100,3 @@ def test_with_hysteresis_an_alert_follows_a_two_state_machine(values: list[float
         active = value > limit or (active and value > limit - width)
         expected.append(active)
     assert course(Alert(name="a", of="x", above=limit, clear=limit - width), values) == expected
-
-
-# -- detect ----------------------------------------------------------------------------------------------------
-
-
-def test_surprise_by_hand() -> None:
-    # ν = 2, S = 4: z = 1; EWMA = 0.2, scaled to unit variance 0.2²·1.8/0.2 = 0.36 < z²: score 1 − e^(−1/2)
-    score, ewma = detect(column(2), column(4), column(0))
-    assert score[0] == pytest.approx(1 - np.exp(-0.5))
-    assert ewma[0] == pytest.approx(0.2)
-
-
-def test_many_small_deviations_to_one_side_become_surprising() -> None:
-    ewma = column(0)
-    for _ in range(40):
-        score, ewma = detect(column(1), column(1), ewma)
-    # The EWMA goes to 1, the chart statistic to 1·(2 − λ)/λ = 9: score → 1 − e^(−9/2)
-    assert ewma[0] == pytest.approx(1, abs=1e-3)
-    assert score[0] == pytest.approx(1 - np.exp(-4.5), rel=1e-3)
-
-
-def test_a_wild_reading_moves_the_chart_by_a_bounded_amount() -> None:
-    score, ewma = detect(column(1e300), column(1e-3), column(0))
-    assert score[0] == 1
-    assert ewma[0] == EWMA_WEIGHT * LARGEST_Z
-
-
-def test_what_was_not_said_surprises_nobody() -> None:
-    score, ewma = detect(column(NAN), column(NAN), column(0.7))
-    assert np.isnan(score[0])
-    assert ewma[0] == 0.7
-
-
-@UNHURRIED
-@given(st.floats(-1e300, 1e300), st.floats(1e-9, 1e300), st.floats(-LARGEST_Z, LARGEST_Z))
-def test_scores_lie_between_0_and_1_and_do_not_know_the_sign(nu: float, variance: float, before: float) -> None:
-    score, ewma = detect(column(nu), column(variance), column(before))
-    mirrored, mirrored_ewma = detect(column(-nu), column(variance), column(-before))
-    assert 0 <= score[0] <= 1
-    assert abs(ewma[0]) <= LARGEST_Z
-    assert score[0] == mirrored[0]
-    assert ewma[0] == -mirrored_ewma[0]
-
-
-def test_scores_of_a_well_tuned_filter_follow_the_normal_law() -> None:
-    """A single |z| passes 2 in 4.55 % of cases: the score's own part is 1 − exp(−z²/2)."""
-    z: Column = np.random.default_rng(0).standard_normal(20_000)
-    score, _ = detect(z, np.ones_like(z), np.zeros_like(z))
-    assert (score > 1 - np.exp(-2)).mean() == pytest.approx(0.0455, abs=0.005)

@@ -1,0 +1,1 @@
+"""Stage *detect*: online, causal scores of surprising readings, as array operations over all entities at once."""
