@@ -46,7 +46,7 @@ class Controller:
         self._hellos: dict[str, Hello] = {}
         self._plan_names = {actor.name for actor in self._plan.actors}
         self._historian = Historian(self._plan, self._store)
-        self._auditor = Auditor(self._plan, namespace, lambda: self._historian.trouble)
+        self._auditor = Auditor(self._plan, namespace, lambda: self._historian.trouble, self.progress)
         self._stopping = threading.Event()
         self._phase = "creating"
         self._thread = threading.Thread(target=self._run, name="controller", daemon=True)
