@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +27,8 @@ from twin_actors.core.inputs import Batch
 from twin_actors.core.table import TwinTable
 from twin_actors.scenario.catalogue import load_catalogue
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "beijing_air"
+SHARED = Path(os.environ.get("TWIN_ACTORS_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+DATA = SHARED / "beijing_air"
 COLUMNS = ("PM2.5", "PM10", "SO2", "NO2", "CO", "O3", "WSPM", "TEMP")
 FIELDS = ("pm25_ugm3", "pm10_ugm3", "so2_ugm3", "no2_ugm3", "co_mgm3", "o3_ugm3", "wind_ms", "temp_c")
 WARM_UP = EVERY = 720  # hours: no fault in the first month, then one in each
@@ -61,6 +63,8 @@ def load(folder: Path = DATA) -> tuple[list[str], Block, Block]:
         local = [datetime(*(int(row[part]) for part in ("year", "month", "day", "hour")), tzinfo=UTC) for row in rows]
         at_s = np.array([moment.timestamp() for moment in local]) - 8 * 3600.0
         blocks.append([[float(row[name]) if row[name] != "NA" else np.nan for row in rows] for name in COLUMNS])
+    if not blocks:
+        raise FileNotFoundError(f"no station's CSV file is in {folder}")
     values = np.moveaxis(np.array(blocks), 0, 2)
     values[COLUMNS.index("CO")] /= 1000.0
     return names, at_s, values

@@ -13,6 +13,7 @@ import argparse
 import csv
 import json
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,7 +28,8 @@ from twin_actors.core.inputs import Batch
 from twin_actors.core.kind import Kind
 from twin_actors.core.table import TwinTable
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "nab_dev"
+SHARED = Path(os.environ.get("TWIN_ACTORS_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+DATA = SHARED / "nab_dev"
 PROFILES = ("standard", "reward_low_FP_rate", "reward_low_FN_rate")
 PROBATION = 0.15
 PROBATION_OF_AT_MOST = 5000

@@ -73,3 +73,13 @@ def rounds(rows: NDArray[np.intp]) -> list[NDArray[np.intp]]:
     by_rank = np.argsort(rank, kind="stable")
     bounds = np.flatnonzero(np.diff(rank[by_rank])) + 1
     return list(np.split(by_rank, bounds))
+
+
+PORTION = 16384
+"""Numbers of a record that are worked on at a time: few enough for the memory of twenty steps to stay in the cache."""
+
+
+def portions(b: int, rows: int) -> list[slice]:
+    """A round of ``b`` readings of ``rows`` numbers each, cut so that one portion has about ``PORTION`` numbers."""
+    size = max(PORTION // max(rows, 1), 64)
+    return [slice(begin, begin + size) for begin in range(0, b, size)]

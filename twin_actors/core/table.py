@@ -17,7 +17,7 @@ from twin_actors.core.detection.ensemble import detect, flag
 from twin_actors.core.detection.memory import DetectionMemory
 from twin_actors.core.detection.reasons import reason
 from twin_actors.core.fidelity import DRIFTS, Fidelity, FidelityShown
-from twin_actors.core.inputs import Batch, Channel, rounds
+from twin_actors.core.inputs import Batch, Channel, portions, rounds
 from twin_actors.core.kind import Kind, Need
 from twin_actors.core.monitoring import Latches, monitor
 from twin_actors.core.rolling import Held, roll
@@ -150,7 +150,10 @@ class TwinTable:
                 twins, at_s = batch.rows[part], batch.observed_at_s[part]
                 values = batch.values[:, part]
                 if channel == Channel.READING:
-                    fates[part] = self._apply_readings(twins, at_s, values, batch.keys[part], part, rejections)
+                    for own in portions(len(part), self.kind.reading.layout.rows):
+                        fates[part[own]] = self._apply_readings(
+                            twins[own], at_s[own], values[:, own], batch.keys[part[own]], part[own], rejections
+                        )
                 elif channel == Channel.DESIRED:
                     self._ask(twins, values)
                 elif channel == Channel.COMMAND:

@@ -1,0 +1,106 @@
+"""What detection costs: scores per second and core, and estimate + detect of ten thousand packed twins, per kind.
+
+python benchmarks/detection.py [--json]
+
+CPU time of this one thread, so that other programs on the machine hardly matter.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from twin_actors.core.cleaning import clean
+from twin_actors.core.detection.ensemble import detect
+from twin_actors.core.detection.memory import DetectionMemory
+from twin_actors.core.kind import Kind
+from twin_actors.core.table import TwinTable
+from twin_actors.scenario.catalogue import load_catalogue
+from twin_actors.testing.domains import plausible_attributes
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from twins import batches
+
+TWINS = 10_000
+
+
+def scores_per_s(size: int, rows: int, runs: int = 9) -> float:
+    """Scores of the ensemble alone, batches of ``size`` twins in random order with ``rows`` rows each."""
+    chance = np.random.default_rng(0)
+    memory = DetectionMemory.empty(rows, TWINS)
+    order = chance.permutation(TWINS)
+    totals, variance = np.zeros((rows, 1), np.bool_), np.ones((rows, size))
+    values = [chance.normal(10, 1, (rows, size)) for _ in range(8)]
+
+    def tick(number: int) -> None:
+        for begin in range(0, TWINS, size):
+            said = values[(number + begin) % len(values)]
+            detect(
+                memory,
+                order[begin : begin + size],
+                np.full(size, 1e9 + 300.0 * number),
+                said,
+                said - 10,
+                variance,
+                totals,
+            )
+
+    for number in range(60):  # past the readings from which a row learns its scale
+        tick(number)
+    costs = []
+    for number in range(runs):
+        began = time.process_time()
+        tick(60 + number)
+        costs.append(time.process_time() - began)
+    return TWINS * rows / statistics.median(costs)
+
+
+def ms_per_10000_twins(kind: Kind, runs: int = 7) -> float:
+    """Estimate and detect of one reading of each of ten thousand twins in one batch: all of apply but cleaning."""
+    attributes = plausible_attributes(kind, TWINS, np.random.default_rng(0))
+    table = TwinTable(kind, [f"{kind.name}/{n}" for n in range(TWINS)], attributes)
+    whole, cleaning = [], []
+    for batch in batches(kind, TWINS, TWINS, runs + 1):
+        began = time.process_time()
+        before = table.cleaning.gather(batch.rows)
+        clean(table._rules, before, batch.values[: kind.reading.layout.rows], batch.observed_at_s, batch.keys)
+        cleaned = time.process_time()
+        table.apply(batch)
+        whole.append(time.process_time() - cleaned)
+        cleaning.append(cleaned - began)
+    assert int(table.fates[0].sum()) == TWINS * (runs + 1), "every reading must have been applied"
+    return 1000 * (statistics.median(whole[1:]) - statistics.median(cleaning[1:]))
+
+
+def measure() -> dict[str, Any]:
+    return {
+        "scores_per_s": {
+            f"{size} twins, {rows} rows": scores_per_s(size, rows) for size in (1000, 10_000) for rows in (1, 4)
+        },
+        "ms_per_10000_twins": {name: ms_per_10000_twins(kind) for name, kind in sorted(load_catalogue().kinds.items())},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    arguments = parser.parse_args()
+    measured = measure()
+    if arguments.json:
+        print(json.dumps(measured, indent=2))
+        return
+    for what, rate in measured["scores_per_s"].items():
+        print(f"batches of {what:20} {rate / 1e6:6.2f} million scores/s")
+    for name, cost in measured["ms_per_10000_twins"].items():
+        print(f"{name:14} {cost:7.1f} ms for 10,000 twins")
+
+
+if __name__ == "__main__":
+    main()
