@@ -50,9 +50,10 @@ def render(cluster: Cluster) -> list[File]:
     if cluster.store:
         documents += _postgres(cluster)
     text = dumped(
-        f"The city {cluster.city} on Kubernetes with the KubeRay operator. The image {cluster.image} is built from the\n"
-        "Dockerfile beside this file. Passwords and Ray's token stand in secret.yaml. The folder of the city must be of a\n"
-        "storage class that many nodes can write (ReadWriteMany). Who holds Ray's token can run code in the cluster.",
+        f"The city {cluster.city} on Kubernetes with the KubeRay operator.\n"
+        f"The image {cluster.image} is built from the Dockerfile beside this file. Passwords and Ray's token stand in\n"
+        "secret.yaml. The folder of the city must be of a storage class that many nodes can write (ReadWriteMany).\n"
+        "Who holds Ray's token can run code in the cluster.",
         *documents,
     )
     secret = {

@@ -39,7 +39,7 @@ def render(cluster: Cluster) -> list[File]:
             f"test -x {VENV}/bin/python || python3.11 -m venv {VENV}",
             f"{VENV}/bin/pip install --quiet --find-links {here}/wheels '{cluster.requirement}'",
             f"find {here}/wheels -name '*.whl' -exec {VENV}/bin/pip install --quiet --find-links {here}/wheels {{}} +",
-            f"test -w {cluster.shared} || {{ echo '{cluster.shared} is not there: mount the shared folder' >&2; exit 1; }}",
+            f"test -w {cluster.shared} || {{ echo 'mount the shared folder at {cluster.shared}' >&2; exit 1; }}",
         ],
         # Any Ray of this user on these machines is ended first: they belong to this cluster.
         "head_start_ray_commands": [f"{VENV}/bin/ray stop", first + " ".join(head_start)],
@@ -48,8 +48,9 @@ def render(cluster: Cluster) -> list[File]:
     text = dumped(
         f"The city {cluster.city} on machines of your own: ray up ray-up.yaml, then\n"
         f"ray exec ray-up.yaml 'bash {here}/up.sh'\n"
-        "The machines belong to the cluster: any other Ray of the same user there is stopped. Passwords and Ray's token\n"
-        "travel in .env over SSH, readable by their owner only; keep the ports of the cluster in a private network.",
+        "The machines belong to the cluster: any other Ray of the same user there is stopped.\n"
+        "Passwords and Ray's token travel in .env over SSH, readable by their owner only.\n"
+        "Keep the ports of the cluster in a private network.",
         document,
     )
     head = f"{cluster.head_ip}:{PORTS['port']}"
