@@ -26,7 +26,7 @@ VENV = "~/twin-actors/venv"
 def render(cluster: Cluster) -> list[File]:
     """All files; ``ray up FOLDER/ray-up.yaml`` copies the folder to every machine and starts Ray there."""
     here = remote(cluster)
-    first = f"set -a; . {here}/.env; set +a; ulimit -n {OPEN_FILES}; export PATH={VENV}/bin:$PATH; "
+    first = f"set -a; . {here}/.env; set +a; ulimit -S -n {OPEN_FILES}; export PATH={VENV}/bin:$PATH; "
     head_start = [*ray_start(cluster, head=True, block=False), "--autoscaling-config=~/ray_bootstrap_config.yaml"]
     worker_start = ray_start(cluster, head=False, address=f"$RAY_HEAD_IP:{PORTS['port']}", block=False)
     document: dict[str, Any] = {
@@ -84,6 +84,6 @@ def _up(cluster: Cluster) -> str:
         "set -euo pipefail\n"
         'cd "$(dirname "$0")"\n'
         "set -a; . ./.env; set +a\n"
-        f"ulimit -n {OPEN_FILES}\n"
+        f'ulimit -S -n {OPEN_FILES} || ulimit -S -n "$(ulimit -H -n)"\n'
         f"exec {VENV}/bin/twin-actors up -d {names} -f cluster.yaml\n"
     )
