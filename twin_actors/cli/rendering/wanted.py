@@ -155,7 +155,8 @@ def overlay(cluster: Cluster, *, broker: str, store: str, head: str) -> File:
     if cluster.broker:
         # nothing that the scenario says of its embedded broker goes with this one
         settings = f"url: {quoted(broker)}, username: {USER}, password_env: {BROKER_PASSWORD}"
-        settings += "".join(f", {key}: {quoted(value) if isinstance(value, str) else value}" for key, value in cluster.broker_keeps.items())
+        for key, value in cluster.broker_keeps.items():
+            settings += f", {key}: {quoted(value) if isinstance(value, str) else value}"
         lines.append(f"broker: !replace {{{settings}}}")
     if cluster.store:
         lines.append(f"store: {{url: {quoted(store)}}}")
