@@ -20,6 +20,7 @@ import pytest
 import yaml
 
 from twin_actors.cli.rendering import wanted
+from twin_actors.runtime.placement import ACTOR_BYTES
 from twin_actors.wire.address import BrokerAddress, BrokerUnreachable
 from twin_actors.wire.broker import find_mosquitto
 from twin_actors.wire.client import MqttClient
@@ -306,6 +307,8 @@ def test_ray_understands_its_command_lines_and_ports_keep_out_of_the_workers_ran
     head, worker = (start.make_context("start", args).params for args in ray_commands(rendered(form)))
     assert (head["head"], head["num_cpus"], worker["head"], worker["num_cpus"]) == (True, 0, False, None)
     assert worker["address"].endswith(":6379")
+    assert head["memory"] < ACTOR_BYTES  # no twins on the head
+    assert worker["memory"] is None
     for node in (head, worker):
         low, high = node["min_worker_port"], node["max_worker_port"]
         assert (low, high) == (10_002, 19_999)
@@ -494,6 +497,7 @@ def test_the_ray_cluster_has_what_kuberay_asks_for(rendered: Callable[..., Path]
     assert cluster["apiVersion"] == "ray.io/v1"
     head, [group] = cluster["spec"]["headGroupSpec"], cluster["spec"]["workerGroupSpecs"]
     assert head["rayStartParams"]["num-cpus"] == "0"
+    assert int(head["rayStartParams"]["memory"]) < ACTOR_BYTES
     assert {"groupName", "replicas", "minReplicas", "maxReplicas", "rayStartParams", "template"} == set(group)
     assert group["replicas"] == group["minReplicas"] == group["maxReplicas"] == 3
     for params in (head["rayStartParams"], group["rayStartParams"]):

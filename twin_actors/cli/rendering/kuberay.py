@@ -15,6 +15,7 @@ from twin_actors.cli.rendering.wanted import (
     MOSQUITTO_IMAGE,
     MOSQUITTO_START,
     MQTT_PORT,
+    NO_TWINS_BYTES,
     OBJECT_STORE_BYTES,
     PORTS,
     SHM_MIB,
@@ -100,7 +101,12 @@ def _ray_cluster(cluster: Cluster) -> dict[str, Any]:
         "spec": {
             "rayVersion": RAY_VERSION,
             "headGroupSpec": {
-                "rayStartParams": {**common, "num-cpus": "0", "include-dashboard": "false"},
+                "rayStartParams": {
+                    **common,
+                    "num-cpus": "0",
+                    "memory": str(NO_TWINS_BYTES),
+                    "include-dashboard": "false",
+                },
                 "template": _ray_pod(cluster, head),
             },
             "workerGroupSpecs": [

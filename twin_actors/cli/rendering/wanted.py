@@ -30,6 +30,8 @@ OPEN_FILES = 65_536
 SHM_MIB = 512
 OBJECT_STORE_BYTES = 200_000_000
 """Twin actors take batches below 100 KiB: little goes through shared memory. It must fit into SHM_MIB."""
+NO_TWINS_BYTES = 10_000_000
+"""Memory that head and launcher offer to actors: less than any of ours asks for, so that all stand on the workers."""
 GRACE_S = 60
 """How long a node may take to end: Ray drains up to 30 s after SIGTERM."""
 
@@ -108,12 +110,12 @@ class Cluster:
 
 
 def ray_start(cluster: Cluster, *, head: bool, address: str = "", block: bool = True) -> list[str]:
-    """The command that starts a node. The head takes no work that asks for a CPU."""
+    """The command that starts a node. The head takes no work: when it is gone, so is the cluster."""
     words = ["ray", "start"]
     if head:
         words += [
             "--head", f"--port={PORTS['port']}", f"--ray-client-server-port={CLIENT_PORT}", "--num-cpus=0",
-            "--include-dashboard=false",
+            f"--memory={NO_TWINS_BYTES}", "--include-dashboard=false",
         ]  # fmt: skip
     else:
         words.append(f"--address={address}")
@@ -134,11 +136,18 @@ def node_arguments() -> list[str]:
 
 def launch_arguments(cluster: Cluster, scenario: str, overlay: str) -> list[str]:
     """Of ``launch.sh``: first what goes to Ray (their number is RAY_ARGUMENTS), then the scenario's files."""
-    return [*node_arguments(), f"--object-store-memory={OBJECT_STORE_BYTES}", *city_files(cluster, scenario, overlay)]
+    return [*launch_node(), *city_files(cluster, scenario, overlay)]
+
+
+def launch_node() -> list[str]:
+    """Arguments of the launcher's own ``ray start``: it is a node because a driver must stand on one."""
+    return [
+        "--num-cpus=0", f"--memory={NO_TWINS_BYTES}", *node_arguments(), f"--object-store-memory={OBJECT_STORE_BYTES}",
+    ]  # fmt: skip
 
 
 def launch_environment(cluster: Cluster, head: str) -> dict[str, str]:
-    return {"CITY": cluster.city, "RAY_HEAD": head, "RAY_ARGUMENTS": str(len(node_arguments()) + 1)}
+    return {"CITY": cluster.city, "RAY_HEAD": head, "RAY_ARGUMENTS": str(len(launch_node()))}
 
 
 def city_files(cluster: Cluster, scenario: str, overlay: str) -> list[str]:
