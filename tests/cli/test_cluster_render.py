@@ -242,6 +242,7 @@ def test_a_broker_and_a_store_that_are_there_are_used(
     [
         ("broker: {url: 'mqtt://localhost'}\n", ("--as", "compose"), "another machine on every node"),
         ("broker: {url: 'mqtt://b', password_env: NOT_SET_HERE}\n", ("--as", "compose"), "NOT_SET_HERE"),
+        (f"# {'x' * 41}\n", ("--as", "kuberay"), "at most 40 letters"),
         ("", ("--as", "swarm"), "compose, ray-up, kuberay"),
         ("", ("--as", "ray-up"), "--head-ip"),
         ("", ("--as", "ray-up", "--head-ip", "big-one", "--worker-ip", "10.0.0.2"), "no IP address"),
@@ -253,7 +254,8 @@ def test_a_broker_and_a_store_that_are_there_are_used(
 def test_bad_input_is_refused_and_nothing_is_written(
     run: Run, tmp_path: Path, scenario_file: Path, more: str, words: tuple[str, ...], complaint: str
 ) -> None:
-    scenario_file.write_text(scenario_file.read_text() + more)
+    city = more[2:].strip() if more.startswith("# ") else "little"
+    scenario_file.write_text(scenario_file.read_text().replace("city: little", f"city: {city}") + more)
     result = run("cluster", "render", scenario_file, "--to", tmp_path / "out", *words)
     assert result.exit_code != 0
     assert complaint in re.sub(r"\s*[│\n]+\s*", " ", result.stderr)

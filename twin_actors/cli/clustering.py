@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from twin_actors.scenario.model import Scenario
 
 FORMS = ("compose", "ray-up", "kuberay")
+LONGEST_NAME = 40
+"""Of a city on Kubernetes, whose names have 63 letters, the operator's endings included."""
 SECRET_FILES = {"compose": ".env", "ray-up": ".env", "kuberay": "secret.yaml"}
 
 
@@ -54,6 +56,11 @@ def render(
     ips = tuple(worker_ip or ())
     _check_machines(form, head_ip, ips, shared)
     scenario = read_scenario(files, layered)
+    if form == "kuberay" and (len(scenario.city) > LONGEST_NAME or scenario.city.endswith("-")):
+        raise Failed(
+            f"city {scenario.city!r} cannot name objects of Kubernetes: at most {LONGEST_NAME} letters, no dash at the end",
+            ExitCode.BAD_SCENARIO,
+        )
     paths = all_files(files, layered)
     copies, left = gathered(paths)
     cluster = _cluster(
