@@ -58,7 +58,7 @@ def render(
     scenario = read_scenario(files, layered)
     if form == "kuberay" and (len(scenario.city) > LONGEST_NAME or scenario.city.endswith("-")):
         raise Failed(
-            f"city {scenario.city!r} cannot name objects of Kubernetes: at most {LONGEST_NAME} letters, no dash at the end",
+            f"city {scenario.city!r} cannot be a name in Kubernetes: at most {LONGEST_NAME} letters, no dash at the end",
             ExitCode.BAD_SCENARIO,
         )
     paths = all_files(files, layered)
