@@ -1,4 +1,4 @@
-"""``cluster render``: files for docker compose, ``ray up`` and KubeRay, checked as far as it goes without an engine."""
+"""``cluster render``: what all forms share, docker compose and ``ray up``, checked as far as no engine is needed."""
 
 from __future__ import annotations
 
@@ -28,106 +28,12 @@ from twin_actors.wire.client import MqttClient
 ROOT = Path(__file__).resolve().parents[2]
 HARBOUR = ROOT / "scenarios" / "harbour.yaml"
 REPLAY = ROOT / "scenarios" / "replay.yaml"
-MACHINES = ("--head-ip", "10.0.0.1", "--worker-ip", "10.0.0.2", "--worker-ip", "10.0.0.3")
 FORMS = ("compose", "ray-up", "kuberay")
 SECRETS = ("RAY_AUTH_TOKEN", "PGPASSWORD", "TWIN_ACTORS_MQTT_PASSWORD")
 
-COMPOSE_SCHEMA: dict[str, Any] = {
-    # The part of the Compose Specification that our files use; anything else in them is a mistake of ours.
-    "type": "object",
-    "required": ["name", "services", "volumes"],
-    "additionalProperties": False,
-    "properties": {
-        "name": {"type": "string", "pattern": "^[a-z0-9][a-z0-9_-]*$"},
-        "volumes": {"type": "object", "additionalProperties": {"type": "object", "maxProperties": 0}},
-        "services": {
-            "type": "object",
-            "propertyNames": {"pattern": "^[a-zA-Z0-9._-]+$"},
-            "additionalProperties": {
-                "type": "object",
-                "required": ["image", "init", "restart", "healthcheck", "environment", "command", "volumes"],
-                "additionalProperties": False,
-                "properties": {
-                    "image": {"type": "string", "minLength": 1},
-                    "build": {
-                        "type": "object",
-                        "required": ["context"],
-                        "additionalProperties": False,
-                        "properties": {
-                            "context": {"type": "string"},
-                            "args": {"type": "object", "additionalProperties": {"type": "string"}},
-                        },
-                    },
-                    "init": {"const": True},
-                    "command": {"type": "array", "items": {"type": "string"}, "minItems": 1},
-                    "environment": {
-                        "type": "object",
-                        "propertyNames": {"pattern": "^[A-Za-z_][A-Za-z0-9_]*$"},
-                        "additionalProperties": {"type": "string"},
-                    },
-                    "expose": {"type": "array", "items": {"type": "string", "pattern": "^[0-9]+$"}},
-                    "ports": {"type": "array", "items": {"type": "string", "pattern": "^.+:[0-9]+:[0-9]+$"}},
-                    "volumes": {"type": "array", "items": {"type": "string", "pattern": "^[^:]+:/[^:]+(:ro)?$"}},
-                    "shm_size": {"type": "string", "pattern": "^[0-9]+[kmg]$"},
-                    "ulimits": {
-                        "type": "object",
-                        "additionalProperties": {
-                            "type": "object",
-                            "required": ["soft", "hard"],
-                            "additionalProperties": {"type": "integer"},
-                        },
-                    },
-                    "restart": {"enum": ["no", "always", "on-failure", "unless-stopped"]},
-                    "stop_grace_period": {"type": "string", "pattern": "^[0-9]+s$"},
-                    "deploy": {
-                        "type": "object",
-                        "additionalProperties": False,
-                        "properties": {"replicas": {"type": "integer", "minimum": 1}},
-                    },
-                    "depends_on": {
-                        "type": "object",
-                        "additionalProperties": {
-                            "type": "object",
-                            "required": ["condition"],
-                            "additionalProperties": False,
-                            "properties": {"condition": {"enum": ["service_started", "service_healthy"]}},
-                        },
-                    },
-                    "healthcheck": {
-                        "type": "object",
-                        "required": ["test"],
-                        "additionalProperties": False,
-                        "properties": {
-                            "test": {"type": "array", "items": {"type": "string"}, "minItems": 2},
-                            "interval": {"type": "string", "pattern": "^[0-9]+s$"},
-                            "timeout": {"type": "string", "pattern": "^[0-9]+s$"},
-                            "start_period": {"type": "string", "pattern": "^[0-9]+s$"},
-                            "retries": {"type": "integer", "minimum": 1},
-                        },
-                    },
-                },
-            },
-        },
-    },
-}
+COMPOSE_SCHEMA = json.loads((Path(__file__).parent / "compose-schema.json").read_text())
 
 Run = Callable[..., Any]
-
-
-@pytest.fixture
-def rendered(run: Run, tmp_path: Path) -> Callable[..., Path]:
-    """``rendered("compose", scenario, *options)``: the folder that was written."""
-
-    def make(form: str, *words: Any) -> Path:
-        folder = tmp_path / form
-        result = run(
-            "cluster", "render", *(words or (HARBOUR,)), "--to", folder, "--as", form,
-            *(MACHINES if form == "ray-up" else ()),
-        )  # fmt: skip
-        assert result.exit_code == 0, result.stderr
-        return folder
-
-    return make
 
 
 def texts(folder: Path) -> dict[str, str]:
@@ -145,12 +51,6 @@ def secret_values(folder: Path) -> dict[str, str]:
 def compose_of(folder: Path) -> dict[str, Any]:
     document: dict[str, Any] = yaml.safe_load((folder / "compose.yaml").read_text())
     return document
-
-
-def manifests(folder: Path) -> dict[tuple[str, str], dict[str, Any]]:
-    documents = list(yaml.safe_load_all((folder / "kuberay.yaml").read_text()))
-    documents.append(yaml.safe_load((folder / "secret.yaml").read_text()))
-    return {(each["kind"], each["metadata"]["name"]): each for each in documents}
 
 
 # -- all forms -----------------------------------------------------------------------------------------------------
@@ -475,70 +375,3 @@ def test_ray_up_accepts_its_file(rendered: Callable[..., Path]) -> None:
     assert (said["RAY_health_check_period_ms"], said["TWIN_ACTORS_HOME"]) == ("1000", "/srv/twin-actors")
     with pytest.raises(jsonschema.ValidationError):
         validate_config({**ready, "no such key": 1})  # Ray's check is one that can fail
-
-
-# -- KubeRay -------------------------------------------------------------------------------------------------------
-
-
-def pods(documents: dict[tuple[str, str], dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every pod's spec of the manifests, with a name for it."""
-    for (kind, name), document in documents.items():
-        if kind == "RayCluster":
-            yield "head", document["spec"]["headGroupSpec"]["template"]["spec"]
-            for group in document["spec"]["workerGroupSpecs"]:
-                yield group["groupName"], group["template"]["spec"]
-        elif kind in ("Deployment", "StatefulSet"):
-            spec = document["spec"]
-            assert spec["selector"]["matchLabels"] == spec["template"]["metadata"]["labels"]
-            yield name.removeprefix("harbour-"), spec["template"]["spec"]
-
-
-def test_the_ray_cluster_has_what_kuberay_asks_for(rendered: Callable[..., Path]) -> None:
-    documents = manifests(rendered("kuberay", HARBOUR, "--workers", 3, "--storage-class", "nfs"))
-    cluster = documents["RayCluster", "harbour"]
-    assert cluster["apiVersion"] == "ray.io/v1"
-    head, [group] = cluster["spec"]["headGroupSpec"], cluster["spec"]["workerGroupSpecs"]
-    assert head["rayStartParams"]["num-cpus"] == "0"
-    assert int(head["rayStartParams"]["memory"]) < ACTOR_BYTES
-    assert {"groupName", "replicas", "minReplicas", "maxReplicas", "rayStartParams", "template"} == set(group)
-    assert group["replicas"] == group["minReplicas"] == group["maxReplicas"] == 3
-    for params in (head["rayStartParams"], group["rayStartParams"]):
-        assert params["metrics-export-port"] == "8080"
-        assert all(isinstance(value, str) for value in params.values())  # the field is a map of strings
-    folder = documents["PersistentVolumeClaim", "harbour-folder"]["spec"]
-    assert (folder["accessModes"], folder["storageClassName"]) == (["ReadWriteMany"], "nfs")
-    for name in ("mosquitto", "postgres"):
-        service = documents["Service", f"harbour-{name}"]["spec"]
-        server = documents["StatefulSet", f"harbour-{name}"]["spec"]["template"]
-        assert service["selector"] == server["metadata"]["labels"]
-        assert service["ports"][0]["port"] == server["spec"]["containers"][0]["ports"][0]["containerPort"]
-
-
-def test_every_ray_pod_has_token_health_checks_an_init_process_and_memory_to_share(
-    rendered: Callable[..., Path],
-) -> None:
-    documents = manifests(rendered("kuberay"))
-    secret = documents["Secret", "harbour-secrets"]["stringData"]
-    seen = dict(pods(documents))
-    assert sorted(seen) == ["head", "launcher", "mosquitto", "postgres", "workers"]
-    for name, pod in seen.items():
-        [container] = pod["containers"]
-        volumes = {volume["name"] for volume in pod["volumes"]}
-        if name in ("mosquitto", "postgres"):
-            volumes.add("data")  # of the claim template
-        assert {mount["name"] for mount in container["volumeMounts"]} == volumes
-        for variable in container["env"]:
-            if "valueFrom" in variable:
-                reference = variable["valueFrom"]["secretKeyRef"]
-                assert (reference["name"], reference["key"] in secret) == ("harbour-secrets", True)
-        if name in ("head", "workers", "launcher"):
-            environment = {each["name"]: each.get("value") for each in container["env"]}
-            assert environment["RAY_AUTH_MODE"] == "token"
-            assert "RAY_AUTH_TOKEN" in environment
-            assert environment["RAY_health_check_timeout_ms"] == "2000"
-            assert pod["shareProcessNamespace"] is True
-            assert pod["terminationGracePeriodSeconds"] > 30
-            assert {"name": "shm", "mountPath": "/dev/shm"} in container["volumeMounts"]
-            assert container["readinessProbe"]["exec"]["command"]
-            assert {"name": "metrics", "containerPort": 8080} in container["ports"]
-            assert container["resources"]["limits"]["memory"].endswith("Mi")

@@ -30,7 +30,7 @@ def render(
     files: Files = None,
     layered: Layered = None,
     workers: Annotated[int, typer.Option(min=1, help="Ray nodes that hold twins, beside the head.")] = 2,
-    image: Annotated[str, typer.Option(help="Name of the image [default: twin-actors-CITY].")] = "",
+    image: Annotated[str, typer.Option(help="Name of the image; twin-actors-CITY if left out.")] = "",
     head_ip: Annotated[str, typer.Option("--head-ip", help="ray-up: address of the head machine.")] = "",
     worker_ip: Annotated[
         list[str] | None, typer.Option("--worker-ip", help="ray-up: address of a worker machine; once for each.")
@@ -58,7 +58,7 @@ def render(
     scenario = read_scenario(files, layered)
     if form == "kuberay" and (len(scenario.city) > LONGEST_NAME or scenario.city.endswith("-")):
         raise Failed(
-            f"city {scenario.city!r} cannot be a name in Kubernetes: at most {LONGEST_NAME} letters, no dash at the end",
+            f"city {scenario.city!r} cannot be a name in Kubernetes: at most {LONGEST_NAME} letters, no last dash",
             ExitCode.BAD_SCENARIO,
         )
     paths = all_files(files, layered)
