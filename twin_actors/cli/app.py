@@ -11,6 +11,7 @@ from twin_actors import __version__
 from twin_actors.cli import (
     asking,
     calibrating,
+    clustering,
     creating,
     doctor,
     files,
@@ -98,3 +99,7 @@ for name, command, panel in (
     ("version", version, _HELP),
 ):
     app.command(name, rich_help_panel=panel)(careful(command))
+
+cluster = typer.Typer(no_args_is_help=True, help="A city on several machines: write what launches it there.")
+cluster.command("render")(careful(clustering.render))
+app.add_typer(cluster, name="cluster", rich_help_panel=_FILES)
