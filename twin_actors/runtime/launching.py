@@ -140,9 +140,10 @@ def launch(
     _check_usable(scenario)
     if not plans:
         raise LaunchRefused(f"{scenario.city} has no entities: add some under 'entities'")
-    check_memory(scenario, plans, free_memory_bytes())
     if scenario.cluster is not None and address is None:
         address = scenario.cluster
+    if scenario.cluster is None:  # the memory of a cluster is its nodes', which Ray watches over
+        check_memory(scenario, plans, free_memory_bytes())
     folder = folder_of(scenario.city)
     folder.mkdir(parents=True, mode=0o700, exist_ok=True)
     with alone(folder, scenario.city):
