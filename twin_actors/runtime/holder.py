@@ -24,6 +24,8 @@ from twin_actors.wire.reasons import Reason
 
 REASONS_S = 86_400.0  # how long before its last input a twin still tells what was surprising
 REFUSED_KEPT = 10_000
+LARGEST_GAP = 10**9
+"""A device that skips more numbers than this has not lost them: its numbering is another one."""
 NOTHING_APPLIED = -1
 """The offset before the first input of any log."""
 
@@ -206,9 +208,11 @@ class Holder:
         """Gaps in a device's own numbering: lost before they reached us. A new boot starts a new count."""
         for number in np.flatnonzero(seq >= 0).tolist():
             place, now = int(places[number]), int(seq[number])
-            if self.last_boot[place] == boot[number] and self.last_seq[place] >= 0 and now > self.last_seq[place] + 1:
-                self.missing[place] += now - int(self.last_seq[place]) - 1
-            if self.last_boot[place] != boot[number] or now > self.last_seq[place]:
+            last, same_boot = int(self.last_seq[place]), self.last_boot[place] == boot[number]
+            gap = now - last - 1
+            if same_boot and last >= 0 and 0 < gap <= LARGEST_GAP:
+                self.missing[place] += gap
+            if not same_boot or now > last:
                 self.last_seq[place], self.last_boot[place] = now, boot[number]
 
     def _tell(
