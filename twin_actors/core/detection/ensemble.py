@@ -77,8 +77,9 @@ def detect(
     new = ~np.isnan(x)
     if not new.any():
         return np.full(x.shape, np.nan)
-    m = np.take(memory.rows, twins, axis=2)
     gaps = not new.all()
+    in_place = not gaps and len(twins) > 1 and bool((np.diff(twins) == 1).all())  # neither gather nor scatter
+    m = memory.rows[:, :, twins[0] : twins[-1] + 1] if in_place else np.take(memory.rows, twins, axis=2)
     was = m.copy() if gaps else m[_LAST : _LAST_AT + 1].copy()
     last, last_at_s = was[_LAST : _LAST_AT + 1] if gaps else was
     with np.errstate(invalid="ignore", divide="ignore", over="ignore", under="ignore"):
@@ -110,7 +111,8 @@ def detect(
         )  # fmt: skip
     if gaps:
         m, score = np.where(new, m, was), np.where(new, score, np.nan)
-    memory.rows[:, :, twins] = m
+    if not in_place:
+        memory.rows[:, :, twins] = m
     return score
 
 

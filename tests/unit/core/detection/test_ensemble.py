@@ -178,6 +178,7 @@ def test_the_order_of_twins_in_a_batch_does_not_matter() -> None:
     for hour in range(120):
         before = values[hour - 1] if hour else values[0]
         one = told(together, hour, values[hour], before)
+        # all in order work on the memory in place, others on a copy of it
         turned = told(apart, hour, values[hour, [2, 0]], before[[2, 0]], [2, 0])
         rest = told(apart, hour, values[hour, [3, 1]], before[[3, 1]], [3, 1])
         np.testing.assert_array_equal(one[[2, 0, 3, 1]], np.r_[turned, rest])
