@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 
 from twin_actors.cli.app import app
 
+HARBOUR = Path(__file__).resolve().parents[2] / "scenarios" / "harbour.yaml"
+MACHINES = ("--head-ip", "10.0.0.1", "--worker-ip", "10.0.0.2", "--worker-ip", "10.0.0.3")
 CITY = """\
 city: {name}
 entities:
@@ -43,3 +45,19 @@ def scenario_file(tmp_path: Path) -> Path:
     path = tmp_path / "little.yaml"
     path.write_text(CITY.format(name="little"))
     return path
+
+
+@pytest.fixture
+def rendered(run: Callable[..., Any], tmp_path: Path) -> Callable[..., Path]:
+    """``rendered("compose", scenario, *options)``: the folder that was written."""
+
+    def make(form: str, *words: Any) -> Path:
+        folder = tmp_path / form
+        result = run(
+            "cluster", "render", *(words or (HARBOUR,)), "--to", folder, "--as", form,
+            *(MACHINES if form == "ray-up" else ()),
+        )  # fmt: skip
+        assert result.exit_code == 0, result.stderr
+        return folder
+
+    return make

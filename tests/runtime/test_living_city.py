@@ -3,11 +3,16 @@
 import json
 import os
 import signal
+import urllib.request
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
+from twin_actors.runtime.metrics import METRICS, exposition
 from twin_actors.testing.live import devices_of, eventually, living, settled
 from twin_actors.wire.messages import Acknowledgement, decode_command, encode_acknowledgement
+
+_LABELS = sorted({label for metric in METRICS for label in metric.labels})
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -73,6 +78,44 @@ def test_the_ledger_balances_per_entity_kind_and_actor(city):
         assert total == ledger
     letters = city.dead_letters(last=2)
     assert set(letters["reason"]) == {"out_of_range", "unknown_entity"}
+
+
+def test_its_metrics_are_what_prometheus_reads(city):
+    """Every metric has a value in a living city, but for what nothing has been known of yet."""
+    with devices_of(city) as devices:
+        devices.send(devices.topics.telemetry("footfall/nobody"), b'{"flow_pph": 1}')
+        devices.flush()
+    eventually(lambda: city.ledger().dead_lettered)
+    families = {each.name: each for each in text_string_to_metric_families(exposition(city.metrics()))}
+    missing = {each.name for each in METRICS if each.name.removesuffix("_total") not in families}
+    assert missing <= {
+        "twin_actors_alarms",
+        "twin_actors_kind_coverage_90",
+        "twin_actors_router_broker_dropped_total",
+    }
+    (unexplained,) = families["twin_actors_unexplained"].samples
+    assert (unexplained.labels, unexplained.value) == ({"city": city.name}, 0)
+    up = {each.labels["actor"]: each.value for each in families["twin_actors_actor_up"].samples}
+    assert up == dict.fromkeys(city.actors().index, 1.0)
+    assert {each.labels["kind"]: each.value for each in families["twin_actors_kind_twins"].samples} == {
+        "footfall": 2.0,
+        "venue": 1.0,
+    }
+
+
+def test_the_endpoint_of_ray_has_the_same_metrics(city):
+    """Ray reports every ten seconds, and the auditor looks every five."""
+    ((target,),) = (each["targets"] for each in city.metrics_targets())
+
+    def scraped():
+        with urllib.request.urlopen(f"http://{target}/metrics", timeout=5) as answer:
+            text = answer.read().decode()
+        samples = [each for family in text_string_to_metric_families(text) for each in family.samples]
+        own = [each for each in samples if each.labels.get("city") == city.name]
+        return {(each.name.removeprefix("ray_"), *(map(each.labels.get, _LABELS))) for each in own}
+
+    expected = {(each.metric.name, *map(each.labels.get, _LABELS)) for each in city.metrics()}
+    eventually(lambda: expected <= scraped(), within_s=40.0, says="the endpoint has all series")
 
 
 def test_a_command_is_desired_until_its_device_follows(city):

@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import signal
 import time
 
 import pytest
@@ -164,16 +166,37 @@ def test_a_city_is_launched_once(city):
         raise AssertionError("two of them")
 
 
-def test_another_packing_is_refused_and_volumes_are_deleted(make_scenario, ray_session):
-    scenario = make_scenario(CITY.format(name="repacked"))
-    with living(scenario, volumes=False):
-        pass
+def test_a_changed_scenario_takes_its_twins_over(make_scenario, ray_session):
+    text = CITY.format(name="repacked")
+    with living(make_scenario(text), volumes=False) as city, devices_of(city) as devices:
+        for number in range(5):
+            devices.say("footfall/b", {"flow_pph": 100 + number}, at_s=city.now_s() - 20 + number)
+        devices.say("venue/hall", {"in_persons": 5, "out_persons": 0})
+        devices.flush()
+        before = settled(city, 6)
+        card = city["footfall/b"]
+    # one leaves, two come, and all are packed in another way
+    other = text.replace("entities_per_actor: 10", "entities_per_actor: 1")
+    other = other.replace("{kind: footfall, name: a}", '{kind: footfall, pattern: "new-{n}", count: 2}')
+    with living(make_scenario(other)) as city, devices_of(city) as devices:
+        assert city.ledger() == before  # footfall/a had nothing to take along
+        again = city["footfall/b"]
+        assert again.fates == card.fates
+        assert again.reported.flow_pph == 104
+        assert city["footfall/new-1"].fates["applied"] == 0
+        devices.say("footfall/new-2", {"flow_pph": 7})
+        devices.say("footfall/b", {"flow_pph": 105})
+        devices.flush()
+        ledger = settled(city, 8)
+        assert (ledger.applied, ledger.balanced) == (8, True)
+        assert all(own.balanced for own in city.ledger(by="entity").values())
+        assert city.history("footfall/b", "flow_pph")["value"].tolist() == [100, 101, 102, 103, 104, 105]
+        assert city.history("footfall/new-2", "flow_pph")["value"].tolist() == [7]
+        assert len(city.history("footfall/b", "flow_pph", resolution="minute")) >= 1
+        kill_all = [int(pid) for pid in city.actors()["pid"]]
+        os.kill(kill_all[0], signal.SIGKILL)
+        assert settled(city, 8).applied == 8
     folder = launching.folder_of("repacked")
-    assert (folder / "store").is_dir()
-    other = make_scenario(CITY.format(name="repacked").replace("entities_per_actor: 10", "entities_per_actor: 2"))
-    with pytest.raises(LaunchRefused, match=r"another packing.*--volumes repacked"):
-        launching.launch(other, address="local")
-    assert launching.delete("repacked")
     assert not folder.exists()
     assert not launching.delete("repacked")
 

@@ -11,12 +11,14 @@ from twin_actors import __version__
 from twin_actors.cli import (
     asking,
     calibrating,
+    clustering,
     creating,
     doctor,
     files,
     keeping,
     letters,
     listing,
+    measuring,
     past,
     replaying,
     running,
@@ -87,6 +89,7 @@ for name, command, panel in (
     ("history", past.history, _LOOK),
     ("allocations", listing.allocations, _LOOK),
     ("ledger", asking.ledger, _LOOK),
+    ("metrics", measuring.metrics, _LOOK),
     ("shell", shell.shell, _LOOK),
     ("validate", files.validate, _FILES),
     ("schema", files.schema, _FILES),
@@ -96,3 +99,7 @@ for name, command, panel in (
     ("version", version, _HELP),
 ):
     app.command(name, rich_help_panel=panel)(careful(command))
+
+cluster = typer.Typer(no_args_is_help=True, help="A city on several machines: write what launches it there.")
+cluster.command("render")(careful(clustering.render))
+app.add_typer(cluster, name="cluster", rich_help_panel=_FILES)

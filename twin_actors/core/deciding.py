@@ -113,6 +113,8 @@ def plain(effect: CommandTo | CoupleTo) -> CommandTo | CoupleTo:
     values: dict[str, Value] = {}
     for name, value in effect.values.items():
         parts = np.asarray(value, dtype=np.float64)
+        if not np.isfinite(parts).all():
+            raise ValueError(f"{effect.entity}: {name} is {value}, but what is sent needs finite numbers")
         values[name] = float(parts) if parts.ndim == 0 else tuple(map(float, parts))
     if isinstance(effect, CommandTo):
         return replace(effect, values=values, expires_s=float(effect.expires_s))

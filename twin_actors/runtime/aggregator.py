@@ -23,7 +23,7 @@ from twin_actors.runtime.patience import patiently
 from twin_actors.runtime.plan import CityPlan
 from twin_actors.runtime.router import Exchange
 from twin_actors.runtime.twin_actor import Look
-from twin_actors.store import StaleEpoch
+from twin_actors.store import StaleEpoch, StoreUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +87,7 @@ class Aggregator:
         """Go on from what the aggregator before this one has kept: nothing is decided or sent twice."""
         kept = self._store.load_snapshot(NAME)
         if kept is None:
+            self._council.begin_at(self._store.records("decisions", KEPT))
             return
         state = msgspec.msgpack.decode(kept.blob, strict=False)
         tables = ("decisions", "commands", "allocations", "alerts")
@@ -118,7 +119,8 @@ class Aggregator:
         with self._lock:
             self._ticks += 1
             view = self._view.at(now_s)
-            self._in_hand.add(self._council.sit(view))
+            self._council.sit(view, self._in_hand)
+            self._in_hand.trim()
             states = self._states(now_s)
             self._keep()
         exchange = self._hand_over(self._in_hand, states)
@@ -240,7 +242,13 @@ class Aggregator:
     def order(self, entity: str, values: Mapping[str, Any], reason: str) -> str:
         """A person's own command: recorded as a decision like any other. Returns the decision's id."""
         with self._lock:
-            return self._council.order(entity, values, reason, self._view.at(self._now_s()))
+            decision = self._council.order(entity, values, reason, self._view.at(self._now_s()))
+            try:
+                self._keep()  # what is confirmed to a person outlives this process
+            except StoreUnavailable:
+                self._council.withdraw(decision)
+                raise
+            return decision
 
     def stop(self) -> None:
         self._stopping.set()

@@ -18,6 +18,7 @@ from twin_actors.runtime import history, launching
 from twin_actors.runtime.card import TwinCard
 from twin_actors.runtime.council import AlertEvent
 from twin_actors.runtime.launching import CityNotFound, LaunchRefused, Progress, Record
+from twin_actors.runtime.metrics import Sample, gather
 from twin_actors.runtime.plan import CityPlan
 from twin_actors.store import DeadLetter, LetterState, Store, erase_store
 
@@ -416,6 +417,23 @@ class City:
             "router": self._call("router", "status"),
             "controller": self._call("controller", "progress"),
         }
+
+    def metrics(self) -> list[Sample]:
+        """The city's metrics now, also of a city that only answers in part; ``metrics.exposition`` makes text of it."""
+
+        def ask(actor: str, method: str) -> Any:
+            try:
+                return self._call(actor, method, deadline_s=5.0)
+            except (CityNotFound, TimeoutError):
+                return None  # the metrics themselves say so
+
+        return gather(self.name, ask)
+
+    def metrics_targets(self) -> list[dict[str, Any]]:
+        """Where Prometheus finds the endpoint of every Ray node, in the form of its file discovery."""
+        nodes = [node for node in self._ray.nodes() if node["Alive"] and node["MetricsExportPort"] > 0]
+        found = sorted(f"{node['NodeManagerAddress']}:{node['MetricsExportPort']}" for node in nodes)
+        return [{"targets": found, "labels": {}}]
 
     def actors(self) -> pd.DataFrame:
         """One row a twin actor: its twins, process, memory, and how it stands with the router."""

@@ -21,7 +21,7 @@ from twin_actors.runtime.placement import ACTOR_BYTES
 from twin_actors.runtime.plan import CityPlan
 from twin_actors.runtime.router import Router
 from twin_actors.runtime.twin_actor import Hello, TwinActor
-from twin_actors.store import StoreUnavailable
+from twin_actors.store import StoreDamaged, StoreUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class Controller:
         self._hellos: dict[str, Hello] = {}
         self._plan_names = {actor.name for actor in self._plan.actors}
         self._historian = Historian(self._plan, self._store)
-        self._auditor = Auditor(self._plan, namespace, lambda: self._historian.trouble)
+        self._auditor = Auditor(self._plan, namespace, lambda: self._historian.trouble, self.progress)
         self._stopping = threading.Event()
         self._phase = "creating"
         self._thread = threading.Thread(target=self._run, name="controller", daemon=True)
@@ -110,13 +110,19 @@ class Controller:
             log.exception("the city could not be created")
             return
         while not self._stopping.wait(CHECK_EVERY_S):
-            self._reconcile()
-            self._auditor.look()
+            try:
+                self._reconcile()
+                self._auditor.look()
+            except Exception as error:  # the city goes on, and so must whoever looks after it
+                self._error = f"{type(error).__name__}: {error}"
+                log.exception("looking after the city failed")
 
     def _met(self, name: str, ref: Any) -> None:
         """A twin actor has introduced itself, or it died meanwhile: then ``_reconcile`` looks after it."""
         try:
             self._hellos[name] = ray.get(ref, timeout=5.0)
+        except GetTimeoutError:
+            log.warning("twin actor %s does not answer yet", name)
         except RayActorError as error:
             if getattr(error, "actor_init_failed", False):
                 raise
@@ -126,6 +132,8 @@ class Controller:
     def _reconcile(self) -> None:
         """Create again what has disappeared by name; what merely crashed is restarted by Ray itself."""
         for name, create in self._wanted():
+            if self._stopping.is_set():
+                return
             try:
                 ray.get_actor(name, namespace=self._namespace)
             except ValueError:
@@ -158,7 +166,7 @@ class Controller:
     def _epoch_of(self, name: str, known: int) -> int:
         try:
             return self._store.epoch(name)
-        except StoreUnavailable:
+        except (StoreUnavailable, StoreDamaged):
             return known  # the auditor raises the alarm
 
     def _create_twins(self, name: str) -> Any:

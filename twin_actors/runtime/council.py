@@ -72,11 +72,9 @@ class Effects:
     couplings: list[tuple[str, float, Mapping[str, Value]]] = field(default_factory=list)
     news: list[tuple[str, bytes]] = field(default_factory=list)
 
-    def add(self, later: Effects) -> None:
-        """Take up what a later tick wants as well; of news only the last are worth keeping."""
-        self.commands += later.commands
-        self.couplings += later.couplings
-        self.news = [*self.news, *later.news][-MOST_NEWS:]
+    def trim(self) -> None:
+        """Of news only the last are worth keeping for a router that is away."""
+        del self.news[:-MOST_NEWS]
 
 
 class Council:
@@ -104,9 +102,12 @@ class Council:
 
     # -- one tick ----------------------------------------------------------------------------------------------
 
-    def sit(self, view: View) -> Effects:
-        """Decide on a view. Every effect of the tick is returned; nothing is sent from here."""
-        effects = Effects()
+    def sit(self, view: View, effects: Effects | None = None) -> Effects:
+        """Decide on a view. Every effect of the tick is added to ``effects`` and returned; nothing is sent from here.
+
+        When a tick fails half way, ``effects`` has what it had decided until then.
+        """
+        effects = Effects() if effects is None else effects
         self._note_alerts(view, effects)
         decided = [*self._orders, *decide(view, self._policies, self._book)]
         self._orders = []
@@ -216,6 +217,17 @@ class Council:
         if command is not None:
             self._note_command(command)
 
+    def begin_at(self, decisions: Sequence[Mapping[str, Any]]) -> None:
+        """Number on behind these records, where nothing else is left of an earlier council."""
+        numbers = [
+            int(str(row["id"]).removeprefix("dec-")) for row in decisions if str(row.get("id")).startswith("dec-")
+        ]
+        self._book.made = max([self._book.made, *numbers])
+
+    def withdraw(self, decision_id: str) -> None:
+        """Take an order back that could not be recorded."""
+        self._orders = [order for order in self._orders if order.id != decision_id]
+
     def order(self, entity: str, values: Mapping[str, Value], reason: str, view: View) -> str:
         """Record a person's command as a decision; the next tick carries it out."""
         self._book.made += 1
@@ -282,7 +294,11 @@ class Council:
         assignments = msgspec.convert(state["assignments"], tuple[Assignment, ...])
         self._fleet = replace(self._fleet, assignments=tuple(each for each in assignments if each.unit in known))
         self._emergency_book = msgspec.convert(state["emergencies"], EmergencyBook)
-        self._raised = {(entity, alert): severity for entity, alert, severity in state["raised"]}
+        self._raised = {
+            (entity, alert): severity
+            for entity, alert, severity in state["raised"]
+            if (entity.split("/", 1)[0], alert) in self._says  # the scenario may have lost the kind since
+        }
         self._scheduled = [
             (at_s, next(self._sequence), entity, minutes.values_of(values))
             for at_s, entity, values in state["scheduled"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any, NamedTuple
 
 from twin_actors.core.view import Value
@@ -124,6 +124,12 @@ class CommandDesk:
         while self._answers and self._answers[0].number <= number:
             self._answers.popleft()
         return list(self._answers)
+
+    def forget(self, entities: Set[str]) -> None:
+        """Drop the commands of entities that the city has no more."""
+        for command in [each for each in self._open.values() if each.entity in entities]:
+            del self._open[command.id]
+            self._end(command.id, "expired")
 
     # -- over restarts -----------------------------------------------------------------------------------------
 

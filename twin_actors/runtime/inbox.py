@@ -115,6 +115,9 @@ class Inbox:
 
     def _receive_answer(self, topic: str, entity: str, payload: bytes) -> None:
         """A device's acknowledgement: log what it means for the twin, and close the command."""
+        if entity not in self.number:
+            self._refuse(topic, Reason.UNKNOWN_ENTITY, entity, payload)
+            return
         now_s = self.city_now_s()
         try:
             answer = messages.decode_acknowledgement(payload)

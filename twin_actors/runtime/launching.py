@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import secrets
 import shutil
@@ -17,9 +18,11 @@ from typing import Any
 import msgspec
 
 from twin_actors.runtime.clock import Clock
+from twin_actors.runtime.numbering import numbers_for
 from twin_actors.runtime.placement import ActorPlan, LaunchRefused, check_memory, free_memory_bytes, plan_actors
-from twin_actors.runtime.plan import CityPlan, Plan, Reach, decoders_of
+from twin_actors.runtime.plan import PLAN_FILE, ROUTER, SCENARIO_FILE, CityPlan, Plan, Reach, decoders_of
 from twin_actors.runtime.processes import (
+    RECORD_FILE,
     Record,
     Running,
     end_tree,
@@ -29,17 +32,19 @@ from twin_actors.runtime.processes import (
     start_head,
     use_token,
 )
+from twin_actors.runtime.repacking import PLAN_KEY, KeptPlan, repack, same_packing
 from twin_actors.runtime.stores import STORE_FOLDER, StoreAddress, store_of
 from twin_actors.scenario.catalogue import load_catalogue
 from twin_actors.scenario.model import Scenario
-from twin_actors.store import StoreDamaged, StoreUnavailable, erase_store
+from twin_actors.store import LogTrimmed, Store, StoreDamaged, StoreUnavailable, erase_store
 from twin_actors.wire.broker import EmbeddedBroker
+
+log = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int], None]
 """Told (what is going on, how many are done, of how many)."""
 
 LOCK_FILE = "launch.lock"
-PLAN_KEY = "plan"
 CALL_DEADLINE_S = 15.0
 BROKER_PATIENCE_S = 6.0
 """How long a launch bears a broker that refuses or is not there; a city that runs goes on trying for ever."""
@@ -102,7 +107,13 @@ def _end_remains(folder: Path) -> None:
 
 def _clear(folder: Path, *, keep: bool) -> None:
     """Remove what an earlier life has left; with ``keep`` not its store, nor what the broker keeps for the router."""
-    kept = {LOCK_FILE, STORE_FOLDER, "broker"} if keep else {LOCK_FILE}
+    kept = {
+        LOCK_FILE,
+        SCENARIO_FILE,
+        PLAN_FILE,
+    }  # with the plan 'down --volumes' still finds what a refused launch left
+    if keep:
+        kept |= {STORE_FOLDER, "broker"}
     for path in folder.iterdir():
         if path.name in kept:
             continue
@@ -129,18 +140,23 @@ def launch(
     _check_usable(scenario)
     if not plans:
         raise LaunchRefused(f"{scenario.city} has no entities: add some under 'entities'")
-    check_memory(scenario, plans, free_memory_bytes())
     if scenario.cluster is not None and address is None:
         address = scenario.cluster
-    if running(scenario.city, look_for_whole=True) is not None:
-        raise LaunchRefused(
-            f"a city called {scenario.city!r} is running already: end it with 'twin-actors down {scenario.city}', "
-            f"look at it with 'twin-actors ps', or give this one another name under 'city'"
-        )
+    if scenario.cluster is None:  # the memory of a cluster is its nodes', which Ray watches over
+        check_memory(scenario, plans, free_memory_bytes())
     folder = folder_of(scenario.city)
     folder.mkdir(parents=True, mode=0o700, exist_ok=True)
     with alone(folder, scenario.city):
+        _refuse_second(scenario.city)
         return _launch(scenario, plans, folder, address, tell, deadline_s)
+
+
+def _refuse_second(city: str) -> None:
+    if running(city, look_for_whole=True) is not None:
+        raise LaunchRefused(
+            f"a city called {city!r} is running already: end it with 'twin-actors down {city}', "
+            f"look at it with 'twin-actors ps', or give this one another name under 'city'"
+        )
 
 
 def _launch(
@@ -194,7 +210,13 @@ def _start(
 ) -> None:
     where = store_of(scenario.store_url, folder, scenario.city)
     tell("opening the store", 0, 1)
-    resumed_s = _check_store(where, scenario, plans)
+    plan = Plan(
+        clock={},
+        broker=Reach(host="", port=0),
+        store=where.url,
+        actors=tuple((each.name, each.entities) for each in plans),
+    )
+    plan, resumed_s = _take_over(where, scenario, plan, tell)
     tell("starting the broker", 0, 1)
     reach = _broker(record, scenario, folder)
     start_s = scenario.clock.start_s or time.time()
@@ -205,16 +227,7 @@ def _start(
         start_s=start_s if resumed_s is None else max(start_s, resumed_s),
         origin_s=time.time(),
     )
-    CityPlan.save(
-        folder,
-        scenario,
-        Plan(
-            clock=asdict(clock),
-            broker=reach,
-            store=where.url,
-            actors=tuple((plan.name, plan.entities) for plan in plans),
-        ),
-    )
+    CityPlan.save(folder, scenario, msgspec.structs.replace(plan, clock=asdict(clock), broker=reach))
     tell("starting Ray", 0, 1)
     if address is None:
         record.token = secrets.token_hex(32)
@@ -233,36 +246,49 @@ def _start(
         record.save(folder)
 
 
-def _check_store(where: StoreAddress, scenario: Scenario, plans: Sequence[ActorPlan]) -> float | None:
-    """The city time at which an earlier life of the city stopped; None for a new city.
+def _take_over(where: StoreAddress, scenario: Scenario, plan: Plan, tell: Progress) -> tuple[Plan, float | None]:
+    """The plan with lasting numbers, and the city time at which an earlier life stopped (None for a new city).
 
-    Raises LaunchRefused when the store holds a city of other entities or another packing, or cannot be used.
+    Where entities or packing have changed since, the twins of the earlier life move to their new places. Raises
+    LaunchRefused when the store cannot be used.
     """
-    own = msgspec.json.encode(
-        {"entities": [entity.id for entity in scenario.entities], "actors": [[p.name, p.entities] for p in plans]}
-    )
     try:
         store = where.open()
     except (StoreUnavailable, StoreDamaged, ValueError) as error:
         raise LaunchRefused(f"the store of {scenario.city} cannot be used: {error}") from error
     try:
-        kept = store.get(PLAN_KEY)
-        if kept is not None and kept != own:
-            raise LaunchRefused(
-                f"the store of {scenario.city} ({where.shown}) holds a city of other entities or another packing: "
-                "launch it with the same 'entities' and 'placement', under another name, or begin anew with "
-                f"'twin-actors down --volumes {scenario.city}', which deletes what it holds"
-            )
-        store.put(PLAN_KEY, own)
-        log = store.log("router")
-        last = log.read(log.next_offset - 1, 1) if log.next_offset > log.began else []
-        snapshot = store.load_snapshot("router")
-        times = [entry.received_at_s for _, entry in last] + ([snapshot.at_s] if snapshot else [])
-        return max(times, default=None)
-    except StoreUnavailable as error:
-        raise LaunchRefused(f"the store of {scenario.city} cannot be used: {error}") from error
+        said = store.get(PLAN_KEY)
+        catalogue = load_catalogue()
+        ids = [entity.id for entity in scenario.entities]
+        if said is None:
+            known = {entity: number for number, entity in enumerate(ids)}
+        else:
+            kept = msgspec.msgpack.decode(said, type=KeptPlan)
+            before = kept.plan(catalogue, where.url)
+            numbers, known = numbers_for(ids, kept.known)
+            if known != {entity: number for number, entity in enumerate(ids)}:
+                plan = msgspec.structs.replace(plan, numbers=numbers)
+            now = CityPlan(scenario, plan, catalogue)
+            if not same_packing(before, now):
+                tell("moving twins to their new places", 0, 1)
+                moved = repack(store, before, now)
+                tell(f"{len(moved.kept)} twins kept, {len(moved.added)} new, {len(moved.removed)} gone", 1, 1)
+        store.put(PLAN_KEY, msgspec.msgpack.encode(KeptPlan.of(scenario, plan, known)))
+        return plan, _stopped_s(store)
+    except (StoreUnavailable, StoreDamaged, LogTrimmed, ValueError) as error:
+        raise LaunchRefused(
+            f"what {scenario.city} has kept in {where.shown} cannot be taken over: {error}. Launch it under another "
+            f"name, or begin anew with 'twin-actors down --volumes {scenario.city}', which deletes what it holds"
+        ) from error
     finally:
         store.close()
+
+
+def _stopped_s(store: Store) -> float | None:
+    logged = store.log(ROUTER)
+    last = logged.read(logged.next_offset - 1, 1) if logged.next_offset > logged.kept_from else []
+    snapshot = store.load_snapshot(ROUTER)
+    return max([entry.received_at_s for _, entry in last] + ([snapshot.at_s] if snapshot else []), default=None)
 
 
 def _broker(record: Record, scenario: Scenario, folder: Path) -> Reach:
@@ -409,8 +435,9 @@ def end(record: Record, folder: Path) -> None:
         remove_ray_folder(record.ray_folder)
     if record.broker is not None:
         EmbeddedBroker.attach(record.broker).stop()
-    path = folder / "city.json"
-    path.unlink(missing_ok=True)
+    held = Record.load(folder)
+    if held is not None and held.launched_at_s == record.launched_at_s:  # not that of a city launched since
+        (folder / RECORD_FILE).unlink(missing_ok=True)
 
 
 def delete(city: str) -> bool:
@@ -449,8 +476,24 @@ def _end_actors(record: Record) -> None:
         controller = ray.get_actor("controller", namespace=record.namespace)
         ray.get(controller.stop.remote(record.head is None), timeout=40.0)
         ray.kill(controller)
-    except (ValueError, ray.exceptions.RayError, TimeoutError):
-        return  # never created, or gone already: nothing is left to stop
+    except (ValueError, ray.exceptions.RayError, TimeoutError) as error:
+        log.warning("the controller of %s did not end its actors: %s", record.city, str(error).splitlines()[0])
+        if record.head is None:  # nobody else would: the Ray that they live in goes on
+            _kill_by_name(record)
+
+
+def _kill_by_name(record: Record) -> None:
+    """End every actor of a city in a borrowed Ray; those that were never created, or are gone, are none to end."""
+    ray: Any = sys.modules["ray"]
+    try:
+        names = [actor.name for actor in CityPlan.load(folder_of(record.city)).actors]
+    except FileNotFoundError:
+        names = []
+    for name in ("controller", "aggregator", "router", *names):
+        try:
+            ray.kill(ray.get_actor(name, namespace=record.namespace))
+        except ValueError:
+            continue
 
 
 def cities() -> Mapping[str, Record]:

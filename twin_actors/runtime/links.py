@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 import ray
-from ray.exceptions import GetTimeoutError, RayError, RayTaskError
+from ray.exceptions import ActorDiedError, ActorUnavailableError, GetTimeoutError, RayError, RayTaskError
 
 from twin_actors.runtime.holder import NOTHING_APPLIED, Refused, Reply
 from twin_actors.runtime.packing import Delivery
@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 WINDOW = 4
 """Batches under way per twin actor; with fewer an actor idles between calls, with more its backlog hides in Ray."""
 RETRY_S = (0.2, 5.0)
+DEATHS = 3
+"""How often an actor's process may end with the same input first and alone before that is put aside: processes also
+end for reasons of their own."""
 FULL_BATCH = 1000
 FLUSH_S = 0.01
 FLUSH_BUSY_S = 0.03
@@ -154,13 +157,17 @@ class Links:
                 return
             if link.calls and ref == link.calls[0][0]:
                 self._suspect(link, now, f"{type(error.cause).__name__}: {error.cause}")
+                # it may have applied a part of the batch: only snapshot and log bring it back whole
+                self._end_actor(link)
             self._lose(link, now, _words(error))
             return
         except (RayError, GetTimeoutError) as error:
             if of_snapshot:
                 link.snapshot = None
-            else:
-                self._lose(link, now, _words(error))
+                return
+            if link.calls and ref == link.calls[0][0] and isinstance(error, ActorDiedError | ActorUnavailableError):
+                self._suspect(link, now, f"its process ended: {_words(error)}", times=DEATHS)
+            self._lose(link, now, _words(error))
             return
         if of_snapshot:
             link.snapshot = None
@@ -196,7 +203,7 @@ class Links:
 
     # -- inputs that do harm -----------------------------------------------------------------------------------
 
-    def _suspect(self, link: Link, now: float, words: str) -> None:
+    def _suspect(self, link: Link, now: float, words: str, *, times: int = 2) -> None:
         """The first batch under way did not come back: send its inputs one by one, and put the culprit aside."""
         share = link.share
         if not share.under_way:
@@ -204,7 +211,7 @@ class Links:
         first = share.under_way[0]
         link.harmed = link.harmed + 1 if first.offset == link.suspect else 1
         link.suspect = first.offset
-        if share.careful_until >= first.offset and link.harmed >= 2:
+        if share.careful_until >= first.offset and link.harmed >= times:
             log.error("twin actor %s: input %d is put aside: %s", share.name, first.offset, words)
             self._on_harm(share, first, words)
             link.harmed = 0
@@ -216,6 +223,11 @@ class Links:
         words = f"no answer within {self._answer_s:g} s"
         if link.calls:
             self._suspect(link, now, f"{words}: it may never come to an end")
+        self._end_actor(link)
+        self._lose(link, now, words)
+
+    def _end_actor(self, link: Link) -> None:
+        """End an actor's process; Ray starts the next incarnation."""
         if link.handle is not None:
             try:
                 ray.kill(link.handle, no_restart=False)
@@ -224,7 +236,6 @@ class Links:
         if link.process is not None:  # Ray asks the process to end itself, which a stopped one does not hear
             end_process(link.process)
             link.process = None
-        self._lose(link, now, words)
 
     # -- the one way back --------------------------------------------------------------------------------------
 
@@ -300,9 +311,16 @@ class Links:
                 and not link.share.under_way
                 and (link.share.reached <= link.snapshot_offset)
             )
-            if not nothing_since:
-                needed = min(needed, link.snapshot_offset + 1)
+            if nothing_since:
+                link.share.idle_at, link.share.idle_until = link.share.reached, self._routing.committed_until
+            else:
+                needed = min(needed, max(link.snapshot_offset + 1, self._idle_until(link)))
         return needed
+
+    @staticmethod
+    def _idle_until(link: Link) -> int:
+        """Where its inputs begin again after a rest that its snapshot knows of; 0 where it knows of none."""
+        return link.share.idle_until if link.snapshot_offset >= link.share.idle_at else 0
 
 
 def end_process(process: tuple[int, float]) -> None:

@@ -1,23 +1,247 @@
-"""The ledger as metrics of Ray's own endpoint (Prometheus form): one gauge a fate, never a tag an entity."""
+"""Metrics of a city: their names and meanings, samples from what its actors say of themselves, and Prometheus text."""
 
 from __future__ import annotations
 
-from ray.util.metrics import Gauge
+import math
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 from twin_actors.core.ledger import Ledger
 
+MOST_ACTORS = 200
+"""Twin actors with series of their own; a city of one entity an actor would make tens of thousands otherwise."""
 
-class LedgerMetrics:
-    """Gauges ``twin_actors_ledger{city, fate}`` and ``twin_actors_unexplained{city}``."""
 
-    def __init__(self, city: str) -> None:
-        self._fates = Gauge("twin_actors_ledger", description="Readings by fate", tag_keys=("city", "fate"))
-        self._unexplained = Gauge(
-            "twin_actors_unexplained", description="Readings without exactly one fate", tag_keys=("city",)
-        )
-        self._city = city
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """``labels`` come in this order; ``counter`` says that it only grows, until its actor is started again."""
 
-    def show(self, ledger: Ledger) -> None:
-        for fate in ("received", "applied", "duplicate", "late", "dead_lettered", "shed", "in_flight"):
-            self._fates.set(getattr(ledger, fate), tags={"city": self._city, "fate": fate})
-        self._unexplained.set(ledger.unexplained, tags={"city": self._city})
+    name: str
+    says: str
+    labels: tuple[str, ...] = ("city",)
+    counter: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One value of one series; ``values`` are those of the metric's labels, in their order."""
+
+    metric: Metric
+    values: tuple[str, ...]
+    value: float
+
+    @property
+    def labels(self) -> dict[str, str]:
+        return dict(zip(self.metric.labels, self.values, strict=True))
+
+
+_ACTOR, _KIND = ("city", "actor"), ("city", "kind")
+
+_OF_ACTOR: Mapping[str, Metric] = {
+    "applied": Metric("twin_actors_actor_applied_total", "Readings that changed a twin of this actor", _ACTOR, True),
+    "waiting": Metric("twin_actors_actor_waiting", "Inputs that wait for this actor", _ACTOR),
+    "under_way": Metric("twin_actors_actor_under_way", "Inputs in calls that this actor has not answered", _ACTOR),
+    "held_back": Metric("twin_actors_actor_held_back", "Newest readings held back before this actor", _ACTOR),
+    "shed": Metric("twin_actors_actor_shed_total", "Readings shed before this actor", _ACTOR, True),
+    "failures": Metric("twin_actors_actor_failures_total", "Calls to this actor that were lost", _ACTOR, True),
+    "quarantined": Metric("twin_actors_actor_quarantined", "Inputs put aside that this actor did not survive", _ACTOR),
+    "busy_s": Metric("twin_actors_actor_busy_seconds_total", "Time spent in applying inputs, s", _ACTOR, True),
+    "epoch": Metric("twin_actors_actor_epoch", "How often this actor has been started, ever", _ACTOR),
+}
+_ACTOR_UP = Metric("twin_actors_actor_up", "1: takes readings; 0: being asked or not reachable", _ACTOR)
+_SNAPSHOT_LAG = Metric("twin_actors_actor_snapshot_lag", "Log offsets between its last snapshot and its state", _ACTOR)
+_ACTORS = Metric("twin_actors_actors", "Twin actors")
+_ACTORS_UP = Metric("twin_actors_actors_up", "Twin actors that take readings")
+_LEFT_OUT = Metric("twin_actors_actors_left_out", "Twin actors without series of their own")
+_BACKLOG = Metric("twin_actors_backlog", "Inputs before all twin actors together", ("city", "where"))
+
+_OF_KIND: Mapping[str, Metric] = {
+    "twins": Metric("twin_actors_kind_twins", "Twins", _KIND),
+    "stale": Metric("twin_actors_kind_stale", "Twins whose last reading is older than their kind allows", _KIND),
+    "silent": Metric("twin_actors_kind_silent", "Twins that have never had a reading", _KIND),
+    "alerts": Metric("twin_actors_kind_alerts", "Alerts that are raised now", _KIND),
+    "coverage_90": Metric(
+        "twin_actors_kind_coverage_90", "Share of readings within the 90 % band that their twin expected", _KIND
+    ),
+    "drifting": Metric("twin_actors_kind_drifting", "Twins whose model has left what their readings say", _KIND),
+}
+
+_OF_ROUTER: Mapping[str, Metric] = {
+    "epoch": Metric("twin_actors_router_epoch", "How often the router has been started, ever"),
+    "recovered": Metric("twin_actors_router_recovered", "1: all twins have caught up with the log since it started"),
+    "uncommitted": Metric("twin_actors_router_uncommitted", "Inputs received and not yet durable"),
+    "store_failures": Metric("twin_actors_router_store_failures_total", "Failed commits of the log", counter=True),
+    "connected": Metric("twin_actors_router_broker_connected", "1: connected to the broker and subscribed"),
+    "broker_dropped": Metric(
+        "twin_actors_router_broker_dropped_total", "Messages that the broker says it has dropped", counter=True
+    ),
+    "reconnects": Metric(
+        "twin_actors_router_reconnects_total", "Connections to the broker after the first", ("city",), True
+    ),
+    "unpublished": Metric(
+        "twin_actors_router_unpublished_total", "Messages for the broker that found no room in its queue", counter=True
+    ),
+    "log_offset": Metric("twin_actors_router_log_offset", "Offset up to which the log is durable"),
+    "open_commands": Metric("twin_actors_router_open_commands", "Commands that devices have not answered"),
+    "cpu_s": Metric("twin_actors_router_cpu_seconds_total", "CPU time of the router's process, s", counter=True),
+}
+_STORE_TROUBLE = Metric("twin_actors_router_store_trouble", "1: the store cannot be written")
+_DEAD_LETTERS = Metric("twin_actors_dead_letters_total", "Messages that became dead letters", ("city", "reason"), True)
+
+_OF_AGGREGATOR: Mapping[str, Metric] = {
+    "epoch": Metric("twin_actors_aggregator_epoch", "How often the aggregator has been started, ever"),
+    "tick": Metric("twin_actors_ticks_total", "Ticks since the city began", counter=True),
+    "tick_wall_s": Metric("twin_actors_tick_seconds", "How long the last tick took, s"),
+    "failed_ticks": Metric("twin_actors_failed_ticks_total", "Ticks that ended with an error", counter=True),
+    "decisions": Metric("twin_actors_decisions_total", "Decisions of policies and people", counter=True),
+    "alerts_raised": Metric("twin_actors_alerts_raised_total", "Alerts of twins ever raised", counter=True),
+    "emergencies": Metric("twin_actors_emergencies_total", "Emergencies ever opened", counter=True),
+    "emergencies_open": Metric("twin_actors_emergencies_open", "Emergencies that are not closed"),
+    "units": Metric("twin_actors_units", "Units of the city's resources"),
+    "units_busy": Metric("twin_actors_units_busy", "Units that are assigned"),
+}
+_COMMANDS = Metric("twin_actors_commands", "Commands to devices by phase", ("city", "phase"))
+_PHASES = ("sent", "acknowledged", "rejected", "expired", "open", "postponed")
+
+_OF_HISTORY: Mapping[str, Metric] = {
+    "runs": Metric("twin_actors_history_runs_total", "Times that history was tidied", counter=True),
+    "sealed_entries": Metric(
+        "twin_actors_history_sealed_entries_total", "Inputs moved from log to history", counter=True
+    ),
+}
+_HISTORY_TROUBLE = Metric("twin_actors_history_trouble", "1: history stays in the log because it cannot be tidied")
+
+_LEDGER = Metric("twin_actors_ledger", "Readings by fate; received is the sum of all others", ("city", "fate"))
+_UNEXPLAINED = Metric("twin_actors_unexplained", "Readings without exactly one fate; anything but 0 is a fault")
+_ANSWERS = Metric("twin_actors_answers", "1: this part of the city answers", ("city", "part"))
+_ALARMS = Metric("twin_actors_alarms", "Alarms of the city's own places that are raised now", ("city", "alarm"))
+_RECREATED = Metric("twin_actors_recreated_total", "Actors that had disappeared and were created again", counter=True)
+
+METRICS: tuple[Metric, ...] = (
+    _LEDGER, _UNEXPLAINED, _ANSWERS, _ALARMS, _RECREATED,
+    _ACTORS, _ACTORS_UP, _LEFT_OUT, _BACKLOG, _ACTOR_UP, *_OF_ACTOR.values(), _SNAPSHOT_LAG,
+    *_OF_KIND.values(),
+    *_OF_ROUTER.values(), _STORE_TROUBLE, _DEAD_LETTERS,
+    *_OF_AGGREGATOR.values(), _COMMANDS,
+    *_OF_HISTORY.values(), _HISTORY_TROUBLE,
+)  # fmt: skip
+
+
+def gather(city: str, ask: Callable[[str, str], Any]) -> list[Sample]:
+    """Samples of a running city. ``ask(actor, method)`` gives an actor's answer, None where it does not answer."""
+    status = {"city": city, "router": ask("router", "status"), "aggregator": ask("aggregator", "status")}
+    status["controller"] = ask("controller", "progress")
+    known = status["router"] is not None and status["router"]["recovered"]  # else the answer could take minutes
+    return samples(status, ask("router", "ledger") if known else None)
+
+
+def samples(status: Mapping[str, Any], ledger: Ledger | None, shown: Collection[str] = ()) -> list[Sample]:
+    """Samples of what ``City.status`` says; a part that is None does not answer, and no ledger means not known now.
+
+    ``shown`` are the twin actors that have series already (see ``chosen``). What is None is no sample.
+    """
+    return list(_samples(status, ledger, shown))
+
+
+def _samples(status: Mapping[str, Any], ledger: Ledger | None, shown: Collection[str]) -> Iterator[Sample]:
+    city: str = status["city"]
+    router, aggregator, controller = status["router"], status["aggregator"], status["controller"]
+    if ledger is not None:
+        for field in fields(ledger):
+            yield Sample(_LEDGER, (city, field.name), getattr(ledger, field.name))
+        yield Sample(_UNEXPLAINED, (city,), ledger.unexplained)
+    for part in ("router", "aggregator", "controller"):
+        yield Sample(_ANSWERS, (city, part), float(status[part] is not None))
+    if router is not None:
+        yield from _each(_OF_ROUTER, router, (city,))
+        yield Sample(_STORE_TROUBLE, (city,), float(bool(router["store_trouble"])))
+        for reason, count in router["dead_letter_reasons"].items():
+            yield Sample(_DEAD_LETTERS, (city, str(reason)), count)
+        yield from _of_actors(city, router["actors"], shown)
+    if aggregator is not None:
+        yield from _each(_OF_AGGREGATOR, aggregator, (city,))
+        for phase in _PHASES:
+            yield Sample(_COMMANDS, (city, phase), aggregator[f"commands_{phase}"])
+        for kind, counts in aggregator["kinds"].items():
+            yield from _each(_OF_KIND, counts, (city, kind))
+    if controller is not None:
+        yield Sample(_RECREATED, (city,), controller["recreated"])
+        by_alarm: dict[str, int] = {}
+        for each in controller["audit"]["alarms"]:
+            by_alarm[each["alarm"]] = by_alarm.get(each["alarm"], 0) + 1
+        for alarm, count in sorted(by_alarm.items()):
+            yield Sample(_ALARMS, (city, alarm), count)
+        yield from _each(_OF_HISTORY, controller["history"], (city,))
+        yield Sample(_HISTORY_TROUBLE, (city,), float(bool(controller["history"]["trouble"])))
+
+
+def _each(metrics: Mapping[str, Metric], said: Mapping[str, Any], values: tuple[str, ...]) -> Iterator[Sample]:
+    for name, metric in metrics.items():
+        value = said[name]
+        if value is not None:
+            yield Sample(metric, values, value)
+
+
+def _of_actors(city: str, actors: Mapping[str, Mapping[str, Any]], shown: Collection[str]) -> Iterator[Sample]:
+    own = chosen(actors, shown)
+    yield Sample(_ACTORS, (city,), len(actors))
+    yield Sample(_ACTORS_UP, (city,), sum(actor["standing"] == "up" for actor in actors.values()))
+    yield Sample(_LEFT_OUT, (city,), len(actors) - len(own))
+    for where in ("waiting", "under_way", "held_back"):
+        yield Sample(_BACKLOG, (city, where), sum(actor[where] for actor in actors.values()))
+    for name in own:
+        actor = actors[name]
+        yield Sample(_ACTOR_UP, (city, name), float(actor["standing"] == "up"))
+        yield from _each(_OF_ACTOR, actor, (city, name))
+        # a new incarnation begins at its snapshot, and answers no offset before its first call
+        yield Sample(_SNAPSHOT_LAG, (city, name), max(actor["offset"] - actor["snapshot_offset"], 0))
+
+
+def chosen(actors: Mapping[str, Mapping[str, Any]], shown: Collection[str] = ()) -> list[str]:
+    """The twin actors that get series of their own, sorted by name: at most ``MOST_ACTORS``.
+
+    Those that are not up come first, then those with the largest backlog, then those of ``shown``, which have series
+    already. Backlogs count by their power of two: who has series loses them only to one with a clearly larger backlog,
+    else series would come and go with every look.
+    """
+    if len(actors) <= MOST_ACTORS:
+        return sorted(actors)
+    had = frozenset(shown)
+
+    def rank(name: str) -> tuple[bool, int, bool, str]:
+        actor = actors[name]
+        backlog = actor["waiting"] + actor["under_way"] + actor["held_back"]
+        return actor["standing"] == "up", -int(backlog).bit_length(), name not in had, name
+
+    return sorted(sorted(actors, key=rank)[:MOST_ACTORS])
+
+
+def exposition(found: Iterable[Sample]) -> str:
+    """Samples in Prometheus' text format, version 0.0.4, grouped by metric in the order of ``METRICS``."""
+    grouped: dict[str, list[Sample]] = {metric.name: [] for metric in METRICS}
+    for sample in found:
+        grouped[sample.metric.name].append(sample)
+    lines: list[str] = []
+    for metric in METRICS:
+        if not grouped[metric.name]:
+            continue
+        lines.append(f"# HELP {metric.name} {_escaped(metric.says)}")
+        lines.append(f"# TYPE {metric.name} {'counter' if metric.counter else 'gauge'}")
+        for sample in grouped[metric.name]:
+            labels = ",".join(f'{name}="{_escaped(value, quotes=True)}"' for name, value in sample.labels.items())
+            lines.append(f"{metric.name}{{{labels}}} {_number(sample.value)}")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _escaped(text: str, *, quotes: bool = False) -> str:
+    text = text.replace("\\", "\\\\").replace("\n", "\\n")
+    return text.replace('"', '\\"') if quotes else text
+
+
+def _number(value: float) -> str:
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "+Inf" if value > 0 else "-Inf"
+    return repr(int(value)) if value == int(value) else repr(float(value))

@@ -37,6 +37,7 @@ class Note(enum.IntEnum):
     TALLY = 17  # readings given up before they were logged
     ANSWERED = 18  # a device has refused a command
     QUARANTINED = 19  # an input that a twin actor could not survive
+    FOREIGN = 20  # never written: what an entry of an entity reads as that the scenario has no more
 
 
 class Refusal(msgspec.Struct, frozen=True, array_like=True):

@@ -27,10 +27,10 @@ class Orders:
         """Log a command as desired, once however often it is handed over. False where it cannot be taken."""
         if self._desk.knows(command.id):
             return True
-        if command.entity not in self._inbox.number or self._desk.full:
+        now_s = self._inbox.city_now_s()
+        if command.entity not in self._inbox.number or self._desk.full or command.expires_at_s < now_s:
             return False
         self._desk.sent(command)
-        now_s = self._inbox.city_now_s()
         told = Told(
             at_s=now_s,
             values=listed(command.values),
@@ -60,7 +60,7 @@ class Orders:
 
     def _sent(self, command: Outgoing) -> bool:
         """True when it needs no further try: it left, was answered, or its time is over."""
-        if not self._desk.is_open(command.id):
+        if not self._desk.is_open(command.id) or command.expires_at_s < self._inbox.city_now_s():
             return True
         payload = messages.encode_command(
             messages.Command(

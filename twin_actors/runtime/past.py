@@ -27,7 +27,6 @@ LATEST_ARRIVAL_S = 86_400.0
 """How long after its device time a reading may have arrived and still be found in a stretch of the past."""
 SEALED_AFTER_S = 3 * 3600.0
 """Behind this age everything has been sealed and rolled up, unless tidying fails (see the controller's status)."""
-ROUTER = "router"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +52,7 @@ def readings(
     kind = plan.catalogue.kinds[plan.scenario.entities[number].kind]
     arrived_since_s = -math.inf if plan.clock.mode == "events" else since_s - plan.scenario.limits.future_s
     arrived_until_s = math.inf if plan.clock.mode == "events" else until_s + LATEST_ARRIVAL_S
-    logged = store.log(ROUTER).read_of(number, since_s=arrived_since_s, until_s=arrived_until_s)
+    logged = plan.log(store).read_of(number, since_s=arrived_since_s, until_s=arrived_until_s)
     entries = [entry for _, entry in logged if entry.channel == Channel.READING]
     observed, received, values, keys = _decoded(decoders_of(kind, plan.scenario), entries)
     quality = _judged(kind, observed, values, keys)
@@ -108,10 +107,14 @@ def _judged(kind: Kind, observed: Column, values: Column, keys: NDArray[np.int64
 
 
 class HistoryDecoder:
-    """The ``Decode`` of a city: log entries in, values per entity and field row out, without what is out of range."""
+    """The ``Decode`` of a city: log entries in, values per entity and field row out, without what is out of range.
+
+    Entities go by their lasting numbers, as the store knows them; those that the scenario has no more are left out.
+    """
 
     def __init__(self, plan: CityPlan) -> None:
         self._plan = plan
+        self._place = {number: place for place, number in enumerate(plan.numbers)}
         kinds = {name: plan.catalogue.kinds[name] for name in plan.scenario.kinds_used()}
         self._decoders = {name: decoders_of(kind, plan.scenario) for name, kind in kinds.items()}
         self._labels = {name: kind.reading.layout.labels for name, kind in kinds.items()}
@@ -126,7 +129,9 @@ class HistoryDecoder:
             if entry.channel == Channel.READING:
                 by_entity.setdefault(entry.entity, []).append(entry)
         for number, own in by_entity.items():
-            kind = self._plan.scenario.entities[number].kind
+            if number not in self._place:
+                continue
+            kind = self._plan.scenario.entities[self._place[number]].kind
             observed, _, values, _ = _decoded(self._decoders[kind], own)
             low, high = self._limits[kind]
             values = np.where((values >= low) & (values <= high), values, np.nan)
@@ -144,7 +149,7 @@ def rolled(
     The log rolls up only what has been sealed, an hour or two after the fact; what is younger is rolled up here from
     the readings themselves, and so is everything where the clock is that of recordings.
     """
-    log = store.log(ROUTER)
+    log = plan.log(store)
     young_s = -math.inf
     if plan.clock.mode != "events":
         hour_s = Resolution.HOUR.width_s
@@ -155,8 +160,10 @@ def rolled(
     if until_s > young_s:
         first_s = max(since_s, young_s)
         arrived_s = -math.inf if young_s == -math.inf else first_s - plan.scenario.limits.future_s
-        buckets = roll(HistoryDecoder(plan)(log.read_of(number, since_s=arrived_s)), resolution)
-        found.append(_between(buckets.of(number, label), first_s, until_s))
+        lasting = plan.numbers[number]
+        own = [(offset, entry._replace(entity=lasting)) for offset, entry in log.read_of(number, since_s=arrived_s)]
+        buckets = roll(HistoryDecoder(plan)(own), resolution)
+        found.append(_between(buckets.of(lasting, label), first_s, until_s))
     return found
 
 
@@ -175,7 +182,7 @@ def shown_at(plan: CityPlan, store: Store, number: int, at_s: float) -> tuple[Sh
     entity = plan.scenario.entities[number].id
     holder = plan.holder(actor.name, epoch=1, incarnation="past")
     kept = store.load_snapshot(actor.name, at_s=at_s)
-    log = store.log(ROUTER)
+    log = plan.log(store)
     first = log.began
     if kept is not None:
         holder.restore(kept.offset, kept.blob)

@@ -15,13 +15,15 @@ from twin_actors.core.kind import Kind
 from twin_actors.core.table import TwinTable
 from twin_actors.runtime.clock import Clock
 from twin_actors.runtime.holder import Holder
+from twin_actors.runtime.numbering import NumberedLog
 from twin_actors.runtime.placement import ActorPlan
 from twin_actors.scenario.catalogue import Catalogue, load_catalogue
 from twin_actors.scenario.model import Entity, Scenario
 from twin_actors.scenario.model import FieldMap as ScenarioFieldMap
-from twin_actors.store import Store, open_store
+from twin_actors.store import Log, Store, open_store
 from twin_actors.wire.decode import FieldMap, ReadingDecoder
 
+ROUTER = "router"
 SCENARIO_FILE = "scenario.json"
 PLAN_FILE = "plan.json"
 
@@ -47,6 +49,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     broker: Reach
     store: str
     actors: tuple[tuple[str, tuple[int, ...]], ...]
+    numbers: tuple[int, ...] = ()  # lasting numbers of the entities in the log; empty: their places in the scenario
 
 
 class CityPlan:
@@ -58,6 +61,8 @@ class CityPlan:
         self.clock = Clock(**plan.clock)
         self.broker = plan.broker
         self.store_url = plan.store
+        self._renumbered = bool(plan.numbers)
+        self.numbers = plan.numbers or tuple(range(len(scenario.entities)))
         self.actors = tuple(ActorPlan(name, tuple(entities)) for name, entities in plan.actors)
 
     @classmethod
@@ -86,6 +91,11 @@ class CityPlan:
     def open_store(self) -> Store:
         """The city's store, opened by this process. Raises StoreUnavailable, StoreDamaged."""
         return open_store(self.store_url)
+
+    def log(self, store: Store) -> Log:
+        """The router's log in a store, numbered by this scenario."""
+        log = store.log(ROUTER)
+        return NumberedLog(log, self.numbers) if self._renumbered else log
 
     def holder(self, name: str, *, epoch: int, incarnation: str) -> Holder:
         """The twins of one actor, fresh."""

@@ -70,8 +70,10 @@ def standing(routing: Routing, links: Links) -> dict[str, Any]:
         "actors": {
             link.share.name: {
                 "standing": link.standing.value,
+                "epoch": link.share.epoch,
                 "router_epoch": routing.epoch,
                 "received": routing.received_by(link.share),
+                "applied": link.share.outcomes.applied,
                 "offset": link.share.reached,
                 "snapshot_offset": link.snapshot_offset,
                 "waiting": link.share.load,

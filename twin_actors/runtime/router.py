@@ -30,11 +30,12 @@ from twin_actors.runtime.notes import Note, Told, listed
 from twin_actors.runtime.orders import Orders
 from twin_actors.runtime.packing import Delivery
 from twin_actors.runtime.patience import patiently
+from twin_actors.runtime.plan import ROUTER as NAME
 from twin_actors.runtime.plan import CityPlan
 from twin_actors.runtime.reach import mqtt_client
-from twin_actors.runtime.routing import Routing
+from twin_actors.runtime.routing import TALLY_S, routing_of
 from twin_actors.runtime.saving import RouterMemory
-from twin_actors.runtime.share import Placed, Share
+from twin_actors.runtime.share import Share
 from twin_actors.store import DeadLetter, LetterState, StaleEpoch
 from twin_actors.wire import messages
 from twin_actors.wire.client import Will
@@ -42,7 +43,6 @@ from twin_actors.wire.topics import Topics
 
 log = logging.getLogger(__name__)
 
-NAME = "router"
 COMMIT_S = 0.004
 TURN_S = 0.008
 """How often calls are looked after while messages stream in; asking Ray costs as much as twenty messages."""
@@ -82,21 +82,8 @@ class Router:
         self._topics = Topics(plan.scenario.root)
         self._store = patiently(plan.open_store)
         epoch = patiently(lambda: self._store.next_epoch(NAME))
-        self._log = self._store.log(NAME)
-        shares = {actor.name: Share(actor.name, epoch=1) for actor in plan.actors}
-        placed: list[Placed | None] = [None] * len(plan.scenario.entities)
-        for actor in plan.actors:
-            for place, number in enumerate(actor.entities):
-                placed[number] = Placed(shares[actor.name], place)
-        entities = [entity.id for entity in plan.scenario.entities]
-        self._routing = Routing(
-            entities=entities,
-            placed=[each for each in placed if each is not None],
-            log=self._log,
-            epoch=epoch,
-            backlog=plan.scenario.limits.backlog,
-            durable=self._store.durable,
-        )
+        self._log = plan.log(self._store)
+        self._routing = routing_of(plan, self._log, epoch, durable=self._store.durable)
         self._desk = CommandDesk()
         self._letters = Letters(self._store, NAME)
         self._memory = RouterMemory(self._store, NAME, self._routing, self._desk, self._letters)
@@ -158,7 +145,7 @@ class Router:
                 done = self._committer.done()
                 if done is not None:
                     self._settle(done, now)
-                if not self._committer.busy and self._due and now - committed >= COMMIT_S:
+                if not self._committer.busy and self._is_due(now, committed):
                     self._commit(now)
                     committed = now
                 if now - polled >= (TURN_S if self._routing.fresh else COMMIT_S):
@@ -173,6 +160,7 @@ class Router:
                     if not self._recovered.is_set() and self._links.caught_up:
                         self._recovered.set()
                     self._leave_or_come_back()
+                    self._tell_letters()
                     self._orders.send()
                     if now - snapped >= SNAPSHOT_EVERY_S or self._memory.inputs_since > SNAPSHOT_AT_INPUTS:
                         snapped = now
@@ -186,6 +174,11 @@ class Router:
     @property
     def _due(self) -> bool:
         return bool(self._routing.fresh or self._inbox.delivered)
+
+    def _is_due(self, now: float, committed: float) -> bool:
+        """A group waits; or the log is to be told of readings given up, though nothing else comes."""
+        since_s = now - committed
+        return (self._due and since_s >= COMMIT_S) or (self._routing.untold and since_s >= TALLY_S)
 
     def _patience_s(self, committed: float) -> float:
         """How long to wait for the network: until the next commit is due, or a look at the calls, or at requests."""
@@ -234,9 +227,9 @@ class Router:
 
     def _leave_or_come_back(self) -> None:
         """With a store that does not take the log: leave the broker, which keeps QoS 1 for us, before memory fills."""
-        if self._routing.fresh >= MOST_UNCOMMITTED and self._committer.trouble:
+        if self._routing.fresh >= MOST_UNCOMMITTED:
             self._client.pause()
-        elif self._client.paused and not self._committer.trouble:
+        elif self._client.paused and self._routing.fresh < MOST_UNCOMMITTED // 2 and not self._committer.trouble:
             self._client.resume()
 
     def _finish(self) -> None:

@@ -13,6 +13,7 @@ from twin_actors.runtime.accounts import Accounts
 from twin_actors.runtime.holder import Outcomes, Refused, Reply
 from twin_actors.runtime.notes import FIRST_NOTE, Note
 from twin_actors.runtime.packing import LARGEST_BATCH, PER_INPUT_BYTES, Delivery, pack
+from twin_actors.runtime.plan import CityPlan
 from twin_actors.runtime.share import NOTHING_COUNTED, Placed, Share
 from twin_actors.store.base import NOBODY, Entry, Log
 from twin_actors.wire.elements import count_readings
@@ -115,6 +116,11 @@ class Routing:
         return sum(self.accounts.received[number] for number in share.entities)
 
     @property
+    def began(self) -> int:
+        """The first offset that the log ever had."""
+        return self._log.began
+
+    @property
     def fresh(self) -> int:
         """Inputs that wait to be committed, and those held back that no longer need to be: nothing else may come."""
         if not self._pressed:
@@ -122,6 +128,16 @@ class Routing:
         most = self.backlog // 2
         held = sum(len(share.held) for share in self.shares.values() if share.held and share.load <= most)
         return len(self._fresh) + held
+
+    @property
+    def words_unlogged(self) -> bool:
+        """Something other than readings waits for the log: a command, an answer, a note."""
+        return any(entry.channel != READING for entry in (*self._committing, *self._fresh))
+
+    @property
+    def untold(self) -> bool:
+        """Readings are held back or given up of which the log does not know."""
+        return self._untold
 
     @property
     def committing(self) -> int:
@@ -233,8 +249,7 @@ class Routing:
             stop = min(share.spilled_from + READ_AT_ONCE, self.committed_until)
             for delivery, number in self._from_log(share, share.spilled_from, stop):
                 share.waiting.append(delivery)
-                readings = count_readings(delivery.payload) if delivery.channel == READING else 0
-                share.unspill(delivery.offset, number, readings)
+                share.unspill(delivery.offset, number, self._readings(delivery.channel, delivery.payload))
             share.read_until(stop, done=stop >= self.committed_until)
 
     def confirm(self, share: Share, reply: Reply) -> list[tuple[Refused, Delivery]]:
@@ -277,28 +292,34 @@ class Routing:
             share.resent += len(again)
         else:
             before = len(share.under_way) + len(share.waiting)
-            share.forget_queue(reached + 1)
-            self._spill_from_log(share, max(reached + 1, self._log.began))
+            first = max(reached + 1, self._log.began)
+            if reached >= share.idle_at:  # nothing was for it between the two, however far the log went on
+                first = max(first, share.idle_until)
+            counted = list(self._counted_from_log(share, first))  # the log may be away: read first, change afterwards
+            share.forget_queue(first)
+            self._spill(share, counted)
             share.resent += max(share.load - before, 0)
         share.under_way.clear()
         share.sent = share.reached = reached
 
-    def _spill_from_log(self, share: Share, first: int) -> int:
-        """Count what the log holds for a share from an offset on; ``_refill`` reads it when it is due.
-
-        Returns the offset of the last such input, or of the last one known to be applied.
-        """
-        share.spilled_from = first
-        last = share.outcomes.offset
+    def _counted_from_log(self, share: Share, first: int) -> Iterator[tuple[int, int, int]]:
+        """(offset, entity number, readings) of everything that the log holds for a share from an offset on."""
         while first < self.committed_until:
             stop = min(first + READ_AT_ONCE, self.committed_until)
             for delivery, number in self._from_log(share, first, stop):
-                readings = count_readings(delivery.payload) if delivery.channel == READING else 0
-                share.spill(delivery.offset, number, readings)
-                last = delivery.offset
+                yield delivery.offset, number, self._readings(delivery.channel, delivery.payload)
             first = stop
-        share.spilled_from = None if not share.spilled else share.spilled_from
-        return last
+
+    @staticmethod
+    def _readings(channel: int, payload: bytes) -> int:
+        return count_readings(payload) if channel == READING else 0
+
+    def _spill(self, share: Share, counted: Sequence[tuple[int, int, int]]) -> None:
+        """Count inputs that wait in the log; ``_refill`` reads them when they are due."""
+        for offset, number, readings in counted:
+            share.spill(offset, number, readings)
+        if not counted:
+            share.spilled_from = None
 
     def _from_log(self, share: Share, first: int, stop: int) -> Iterator[tuple[Delivery, int]]:
         if first >= stop:
@@ -405,14 +426,29 @@ class Routing:
                 yield offset, entry
             first = entries[-1][0] + 1
         self._untold = self.accounts.lose_held()
+        self._queue_behind(waits_from)
+
+    def _queue_behind(self, waits_from: Mapping[str, int]) -> None:
+        """Count, in one pass over the log, what waits there for every share from its own offset on."""
         for share in self.shares.values():
-            share.sent = share.reached = share.outcomes.offset
-            share.recover_to = self._spill_from_log(share, waits_from[share.name])
+            share.sent = share.reached = share.recover_to = share.outcomes.offset
+            share.idle_at, share.idle_until = share.outcomes.offset, waits_from[share.name]
+        first = min(waits_from.values(), default=self.committed_until)
+        while first < self.committed_until:
+            stop = min(first + READ_AT_ONCE, self.committed_until)
+            for offset, entry in self._log.read(first, stop - first):
+                if entry.channel >= FIRST_NOTE:
+                    continue
+                share = self.placed[entry.entity].share
+                if offset >= waits_from[share.name] and offset not in share.quarantined:
+                    share.spill(offset, entry.entity, self._readings(entry.channel, entry.payload))
+                    share.recover_to = max(share.recover_to, offset)
+            first = stop
 
     def _recount(self, offset: int, entry: Entry) -> None:
         if entry.channel == READING:
             self.accounts.receive(entry.entity, count_readings(entry.payload))
-        elif entry.channel >= FIRST_NOTE:
+        elif entry.channel >= FIRST_NOTE and entry.channel != Note.FOREIGN:
             note = notes.decode(entry.channel, entry.payload)
             if isinstance(note, notes.Refusal):
                 self.accounts.receive(entry.entity, note.readings)
@@ -422,3 +458,20 @@ class Routing:
             elif isinstance(note, notes.Quarantine):
                 self.accounts.bury(entry.entity, note.readings)
                 self.placed[entry.entity].share.quarantined[note.offset] = note.detail
+
+
+def routing_of(plan: CityPlan, log: Log, epoch: int, *, durable: bool) -> Routing:
+    """The routing of a planned city: every entity placed in the share of its actor."""
+    shares = {actor.name: Share(actor.name, epoch=1) for actor in plan.actors}
+    placed: dict[int, Placed] = {}
+    for actor in plan.actors:
+        for place, number in enumerate(actor.entities):
+            placed[number] = Placed(shares[actor.name], place)
+    return Routing(
+        entities=[entity.id for entity in plan.scenario.entities],
+        placed=[placed[number] for number in range(len(plan.scenario.entities))],
+        log=log,
+        epoch=epoch,
+        backlog=plan.scenario.limits.backlog,
+        durable=durable,
+    )

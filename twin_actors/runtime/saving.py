@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +14,7 @@ from twin_actors.runtime import notes
 from twin_actors.runtime.desk import CommandDesk, Outgoing
 from twin_actors.runtime.letters import Letters
 from twin_actors.runtime.notes import Note, Told
+from twin_actors.runtime.restoring import sound_snapshots
 from twin_actors.runtime.routing import Routing
 from twin_actors.store import Entry, Store, StoreUnavailable
 
@@ -27,16 +29,24 @@ class RouterMemory:
     def __init__(self, store: Store, name: str, routing: Routing, desk: CommandDesk, letters: Letters) -> None:
         self._store, self._name = store, name
         self._routing, self._desk, self._letters = routing, desk, letters
+        # whose accounts these are: a change of the scenario that was cut short may have left those of others
+        ids = "\n".join(routing.entities)
+        self._entities = hashlib.blake2b(ids.encode(), digest_size=16).hexdigest()
         self.needs = 0  # the first offset of the log that a recovery from the last snapshot would read
         self.inputs_since = 0
         self.trouble = ""
 
     def save(self, at_s: float) -> None:
         """Keep everything as of the last commit. A store that is away is noted; the next save makes up for it."""
-        if self._letters.waiting:
-            return  # their readings must stay behind the snapshot, where a recovery finds them again
+        if self._letters.waiting or self._routing.words_unlogged:
+            return  # what the log does not have yet must stay behind the snapshot, where a recovery finds it again
         offset = self._routing.committed_until - 1
-        state = {"routing": self._routing.state(), "desk": self._desk.state(), "reasons": self._letters.reasons}
+        state = {
+            "entities": self._entities,
+            "routing": self._routing.state(),
+            "desk": self._desk.state(),
+            "reasons": self._letters.reasons,
+        }
         blob = msgspec.msgpack.encode(state)
         try:
             self._store.save_snapshot(
@@ -62,16 +72,20 @@ class RouterMemory:
         self.needs = min([offset + 1, *(share["waits_from"] for share in routing["shares"].values())])
 
     def recover(self) -> None:
-        """Go on from the last snapshot and everything that the log holds behind it."""
-        kept = self._store.load_snapshot(self._name)
+        """Go on from the last snapshot of these entities and everything that the log holds behind it.
+
+        Raises LogTrimmed when the log does not reach back so far.
+        """
         state: dict[str, Any] | None = None
-        first = 0
-        if kept is not None:
-            state = msgspec.msgpack.decode(kept.blob, strict=False)
-            first = kept.offset + 1
-            self._desk.restore(state["desk"])  # type: ignore[index]  # as written by save()
-            self._letters.reasons = dict(state["reasons"])  # type: ignore[index]
-            self._needs(kept.offset, state["routing"])  # type: ignore[index]
+        first = self._routing.began
+        for kept in sound_snapshots(self._store, self._name):
+            found = msgspec.msgpack.decode(kept.blob, strict=False)
+            if found["entities"] == self._entities:
+                state, first = found, kept.offset + 1
+                self._desk.restore(found["desk"])
+                self._letters.reasons = dict(found["reasons"])
+                self._needs(kept.offset, found["routing"])
+                break
         count = 0
         for offset, entry in self._routing.resume(None if state is None else state["routing"], first):
             self._follow(offset, entry)
@@ -82,19 +96,25 @@ class RouterMemory:
 
     def _follow(self, offset: int, entry: Entry) -> None:
         """What an entry did to the desk, and letters that may not have reached the store."""
-        if entry.channel == Channel.DESIRED:
-            told = _told.decode(entry.payload)
-            if told.id and not self._desk.knows(told.id):
-                values = {name: tuple(v) if isinstance(v, list) else v for name, v in told.values.items()}
-                entity = self._routing.entities[entry.entity]
-                self._desk.sent(Outgoing(told.id, told.decision, entity, values, told.issued_at_s, told.expires_at_s))
-        elif entry.channel == Channel.COMMAND:
-            told = _told.decode(entry.payload)
-            if told.id:
-                self._desk.close(told.id, done=True, at_s=told.at_s, note=told.note)
+        if entry.channel in (Channel.DESIRED, Channel.COMMAND):
+            self._follow_command(entry)
         elif entry.channel == Note.ANSWERED:
             said = notes.decode(entry.channel, entry.payload)
             assert isinstance(said, notes.Answered)
             self._desk.close(said.command, done=False, at_s=said.at_s, note=said.note)
         elif entry.channel == Note.REFUSED:
             self._letters.of_refusal(offset, entry)
+
+    def _follow_command(self, entry: Entry) -> None:
+        try:
+            told = _told.decode(entry.payload)
+        except msgspec.MsgspecError as error:  # its twin refuses it with words; the router must go on
+            log.error("a command in the log cannot be read: %s", error)
+            return
+        if entry.channel == Channel.DESIRED:
+            if told.id and not self._desk.knows(told.id):
+                values = {name: tuple(v) if isinstance(v, list) else v for name, v in told.values.items()}
+                entity = self._routing.entities[entry.entity]
+                self._desk.sent(Outgoing(told.id, told.decision, entity, values, told.issued_at_s, told.expires_at_s))
+        elif told.id:
+            self._desk.close(told.id, done=True, at_s=told.at_s, note=told.note)

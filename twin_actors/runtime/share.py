@@ -28,6 +28,8 @@ class Share:
     reached: int = NOTHING_APPLIED  # offset up to which the present incarnation has answered
     outcomes: Outcomes = field(default_factory=lambda: NOTHING_COUNTED)
     recover_to: int = NOTHING_APPLIED  # the last input that the log held for it when this router began
+    idle_at: int = NOTHING_APPLIED  # having reached this, and saved it, it had nothing else before ``idle_until``
+    idle_until: int = 0
     spilled_from: int | None = None  # where in the log to go on reading; None: all that waits is in memory
     spilled: int = 0
     spilled_readings: dict[int, int] = field(default_factory=dict)  # by entity, of those not known to be applied

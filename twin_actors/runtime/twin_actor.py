@@ -17,7 +17,8 @@ from twin_actors.core.table import Shown
 from twin_actors.runtime.holder import Outcomes, Refused, Reply
 from twin_actors.runtime.patience import patiently
 from twin_actors.runtime.plan import CityPlan
-from twin_actors.store import StaleEpoch, Store, StoreUnavailable
+from twin_actors.runtime.restoring import restore
+from twin_actors.store import StaleEpoch, Store, StoreDamaged, StoreUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -62,9 +63,7 @@ class TwinActor:
         self._store = patiently(plan.open_store)
         self._epoch = patiently(lambda: self._store.next_epoch(name))
         self._holder = plan.holder(name, epoch=self._epoch, incarnation=uuid.uuid4().hex[:12])
-        kept = patiently(lambda: self._store.load_snapshot(name))
-        if kept is not None:
-            self._holder.restore(kept.offset, kept.blob)
+        patiently(lambda: restore(self._holder, self._store, name))
         self._snapshot_offset = self._holder.offset
         threading.Thread(target=_watch_lease, args=(self._store, name, self._epoch), daemon=True).start()
 
@@ -119,7 +118,7 @@ def _watch_lease(store: Store, name: str, epoch: int) -> None:
         time.sleep(LEASE_EVERY_S)  # the pace of looking; the thread ends with its process
         try:
             newest = store.epoch(name)
-        except StoreUnavailable as error:
+        except (StoreUnavailable, StoreDamaged) as error:
             if not away:
                 log.warning("twin actor %s cannot see whether it has been replaced: %s", name, error)
             away = True

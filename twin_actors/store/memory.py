@@ -18,6 +18,8 @@ from twin_actors.store.rollups import Buckets, roll
 T = TypeVar("T")
 
 MOST_LETTER_BYTES = 64_000_000
+KEPT = 2
+"""Snapshots kept of each actor: the newest, and the one before it."""
 MOST_RECORDS = 10_000
 """Records and dead letters kept of each sort; older ones are forgotten (their counters are not)."""
 
@@ -116,7 +118,7 @@ class MemoryStore:
         self._first_offset = first_offset
         self._logs: dict[str, MemoryLog] = {}
         self._epochs: dict[str, int] = {}
-        self._snapshots: dict[str, Snapshot] = {}
+        self._snapshots: dict[str, list[Snapshot]] = {}  # newest last
         self._letters: OrderedDict[int, DeadLetter] = OrderedDict()
         self._letter_places: dict[tuple[str, int, int], int] = {}
         self._letter_bytes = self._letters_made = 0
@@ -142,16 +144,15 @@ class MemoryStore:
 
     def save_snapshot(self, name: str, epoch: int, offset: int, blob: bytes, at_s: float = 0.0) -> None:
         self._check(name, epoch)
-        held = self._snapshots.get(name)
-        if held is not None and epoch < held.epoch:
-            raise StaleEpoch(f"{name}: snapshot of epoch {epoch} refused, epoch {held.epoch} wrote last")
-        if held is not None and offset < held.offset:
+        kept = self._snapshots.setdefault(name, [])
+        if kept and epoch < kept[-1].epoch:
+            raise StaleEpoch(f"{name}: snapshot of epoch {epoch} refused, epoch {kept[-1].epoch} wrote last")
+        if kept and offset < kept[-1].offset:
             return  # the log may be trimmed up to the newer one already
-        self._snapshots[name] = Snapshot(epoch, offset, at_s, blob)
+        kept[:] = [*(each for each in kept if each.offset != offset), Snapshot(epoch, offset, at_s, blob)][-KEPT:]
 
     def load_snapshot(self, name: str, *, at_s: float | None = None) -> Snapshot | None:
-        held = self._snapshots.get(name)
-        return None if held is None or (at_s is not None and held.at_s > at_s) else held
+        return next((each for each in self.snapshots(name) if at_s is None or each.at_s <= at_s), None)
 
     # -- dead letters ------------------------------------------------------------------------------------------
 
@@ -229,8 +230,7 @@ class MemoryStore:
         return sorted(self._snapshots)
 
     def snapshots(self, name: str) -> Iterator[Snapshot]:
-        if name in self._snapshots:
-            yield self._snapshots[name]
+        yield from reversed(self._snapshots.get(name, []))
 
     def tables(self) -> list[str]:
         return sorted(self._records)

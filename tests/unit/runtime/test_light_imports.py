@@ -16,6 +16,7 @@ PURE = (
     "twin_actors.runtime.cityview",
     "twin_actors.runtime.council",
     "twin_actors.runtime.card",
+    "twin_actors.runtime.metrics",
     "twin_actors.runtime.processes",
     "twin_actors.store",
 )

@@ -75,7 +75,7 @@ def load(file: SqliteFile, name: str, at_s: float | None) -> Snapshot | None:
             damaged += 1
             log.error("%s: the snapshot of %s at offset %d is damaged", file.path, name, snapshot.offset)
     if damaged:
-        raise StoreDamaged(f"{file.path}: no snapshot of {name} is whole; delete the file to replay the whole log")
+        raise StoreDamaged(f"{file.path}: no snapshot of {name} is whole; restore a backup")
     return None
 
 
