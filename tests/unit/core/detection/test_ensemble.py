@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.core.streams import NAN, UNHURRIED
@@ -150,7 +150,7 @@ def test_any_number_gets_a_score_and_leaves_neighbours_alone(values: list[float]
         np.testing.assert_array_equal(getattr(both, name)[..., 1:], getattr(alone, name))
 
 
-@UNHURRIED
+@settings(deadline=None, max_examples=15)
 @given(st.integers(60, 140), st.integers(0, 5), st.floats(0.001, 1000))
 def test_the_future_changes_no_score_and_the_unit_hardly_any(cut: int, seed: int, unit: float) -> None:
     values = quiet(150, 2, seed)
