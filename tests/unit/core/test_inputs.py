@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.unit.core.streams import UNHURRIED
 from twin_actors.core.cleaning import NO_KEY
-from twin_actors.core.inputs import Batch, Channel, rounds
+from twin_actors.core.inputs import PORTION, Batch, Channel, portions, rounds
 
 
 def test_rounds_by_hand() -> None:
@@ -22,7 +22,7 @@ def test_rounds_by_hand() -> None:
 
 def test_one_input_and_all_different_twins_are_one_round() -> None:
     assert [part.tolist() for part in rounds(np.array([3], np.intp))] == [[0]]
-    assert [part.tolist() for part in rounds(np.array([5, 1, 3], np.intp))] == [[0, 1, 2]]
+    assert [part.tolist() for part in rounds(np.array([5, 1, 3], np.intp))] == [[1, 2, 0]]  # by twin
 
 
 @UNHURRIED
@@ -45,6 +45,13 @@ def test_rounds_hold_every_input_once_in_the_order_of_each_twin(twins: list[int]
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=60))
 def test_there_are_as_many_rounds_as_the_busiest_twin_has_inputs(twins: list[int]) -> None:
     assert len(rounds(np.array(twins, np.intp))) == max(twins.count(twin) for twin in twins)
+
+
+@pytest.mark.parametrize(("b", "rows"), [(0, 1), (1, 1), (64, 100_000), (65, 100_000), (40_000, 4), (16_385, 1)])
+def test_portions_cover_a_round_once(b: int, rows: int) -> None:
+    cut = portions(b, rows)
+    assert np.concatenate([np.arange(b)[part] for part in cut] or [np.arange(0)]).tolist() == list(range(b))
+    assert all((part.stop - part.start) * rows <= max(PORTION, 64 * rows) for part in cut)
 
 
 def test_a_batch_without_channels_and_keys_is_of_readings_without_identity() -> None:

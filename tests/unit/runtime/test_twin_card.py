@@ -58,6 +58,14 @@ def test_fields_are_attributes() -> None:
         _ = twin.queue_veh
 
 
+def test_what_was_surprising_is_told_in_words() -> None:
+    twin = card(quay(), "substation/quay", T0 + 30)
+    assert twin.reasons == {"load_mw": "load_mw said -7 MW, which is outside its range"}
+    assert twin.score.load_mw == 1
+    assert "surprising: load_mw said -7 MW" in repr(twin)
+    assert twin.to_dict()["reasons"] == twin.reasons
+
+
 def test_every_state_says_where_it_comes_from() -> None:
     twins = quay()
     twin = card(twins, "substation/quay", T0 + 30)

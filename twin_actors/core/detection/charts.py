@@ -109,17 +109,23 @@ def tail(state: Tail, magnitude: Column, weight: Column) -> tuple[Column, Tail]:
     is the memory of the whole, between 0 and 1. The first five excesses only teach.
     """
     new = said(magnitude)
-    mean = ewma(state.mean, magnitude, weight)
-    excess = np.where(new, magnitude - state.quantile, 0.0)
-    over = excess > 0
-    with np.errstate(over="ignore", invalid="ignore"):
-        raw = excess / np.maximum(state.excess, _TINY)
-    statistic = np.where(over & (state.number > 5), np.where(np.isfinite(raw), raw, LARGEST), 0.0)
-    count = state.number + over
-    faster = np.maximum(1 / np.maximum(count, 1.0), weight / TAIL)
-    mean_excess = np.where(over, state.excess + np.minimum(faster, 1.0) * (excess - state.excess), state.excess)
-    step = np.where(new, np.maximum(weight, 0.005) * 3 * mean, 0.0)
-    quantile = state.quantile + np.where(over, step * (1 - TAIL), -step * TAIL)
+    step = np.maximum(weight, 0.005) * 3
+    if new.all():
+        mean = state.mean + weight * (magnitude - state.mean)
+        step *= mean
+    else:
+        mean = ewma(state.mean, magnitude, weight)
+        step = np.where(new, step * mean, 0.0)
+    quantile = state.quantile - TAIL * step
+    mean_excess, count, statistic = state.excess.copy(), state.number.copy(), np.zeros(magnitude.shape)
+    at = np.nonzero(magnitude > state.quantile)  # one in twenty
+    excess, before, seen = magnitude[at] - state.quantile[at], mean_excess[at], count[at]
+    quantile[at] += step[at]
+    with np.errstate(over="ignore"):
+        statistic[at] = np.where(seen > 5, np.minimum(excess / np.maximum(before, _TINY), LARGEST), 0.0)
+    count[at] = seen + 1
+    faster = np.minimum(np.maximum(1 / (seen + 1), weight[at] / TAIL), 1.0)
+    mean_excess[at] = before + faster * (excess - before)
     return statistic, Tail(quantile, mean_excess, count, mean)
 
 

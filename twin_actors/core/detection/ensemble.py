@@ -77,8 +77,9 @@ def detect(
     new = ~np.isnan(x)
     if not new.any():
         return np.full(x.shape, np.nan)
-    m = np.take(memory.rows, twins, axis=2)
     gaps = not new.all()
+    in_place = not gaps and len(twins) > 1 and bool((np.diff(twins) == 1).all())  # neither gather nor scatter
+    m = memory.rows[:, :, twins[0] : twins[-1] + 1] if in_place else np.take(memory.rows, twins, axis=2)
     was = m.copy() if gaps else m[_LAST : _LAST_AT + 1].copy()
     last, last_at_s = was[_LAST : _LAST_AT + 1] if gaps else was
     with np.errstate(invalid="ignore", divide="ignore", over="ignore", under="ignore"):
@@ -110,7 +111,8 @@ def detect(
         )  # fmt: skip
     if gaps:
         m, score = np.where(new, m, was), np.where(new, score, np.nan)
-    memory.rows[:, :, twins] = m
+    if not in_place:
+        memory.rows[:, :, twins] = m
     return score
 
 
@@ -199,17 +201,20 @@ def _season(
     count: Column,
 ) -> tuple[Column, Column]:
     """Distance from the nearer of the two usual courses (NaN: neither known) and that course; both courses learn."""
-    rows = np.arange(log_x.shape[0])[:, None]
+    r, n = memory.course.shape[1:]
+    course = memory.course.reshape(-1)
+    own = np.arange(r)[:, None] * n + twins
     nearest = np.full(log_x.shape, np.nan)
     usual = np.full(log_x.shape, np.nan)
     for place, bins, most in zip(hour_bins(at_s), (HOURS, WEEK_HOURS), (_DAY_MEMORY, _WEEK_MEMORY), strict=True):
-        known = memory.course[place, rows, twins]
+        flat = place * (r * n) + own
+        known = course.take(flat)
         away = np.abs(log_x - known)
         nearer = ~(away >= nearest) & ~np.isnan(away)
         nearest, usual = np.where(nearer, away, nearest), np.where(nearer, known, usual)
         weight = np.maximum(1.0 / (count / bins + 1.0), 1.0 / most)
         learnt = np.where(np.isnan(known), log_x, known + weight * (log_x - known))
-        memory.course[place, rows, twins] = np.where(new, learnt, known)
+        course[flat] = np.where(new, learnt, known)
     return np.where(new, nearest, np.nan), usual
 
 
