@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
 import numpy as np
@@ -11,7 +12,7 @@ from domains.traffic.sumo.network import Network, Signal
 from domains.traffic.sumo.simulation import Observation
 
 
-class Peer:
+class Peer(ABC):
     """A rule over the lanes that a stage gives a protected green (any green where it has none)."""
 
     def __init__(self, network: Network) -> None:
@@ -25,8 +26,9 @@ class Peer:
     def decide(self, observations: Mapping[str, Observation]) -> dict[str, int]:
         return {each: int(np.argmax(self._served[each] @ self.weight(each, observations))) for each in self._served}
 
+    @abstractmethod
     def weight(self, signal_id: str, observations: Mapping[str, Observation]) -> NDArray[np.float64]:
-        raise NotImplementedError
+        """What each lane of a signal counts for, (lanes,)."""
 
 
 class MaxWave(Peer):

@@ -15,7 +15,7 @@ ROWS_SHOWN = 50
 
 def history(
     words: Annotated[
-        list[str], typer.Argument(metavar="[CITY] ENTITY FIELD", help="e.g. air_station/dongsi pm25_ugm3")
+        list[str], typer.Argument(metavar="[CITY] ENTITY FIELD", help="The entity as kind/name, and one of its fields.")
     ],
     last: Annotated[str | None, typer.Option(help="How far back, e.g. 30min or 6h (default 1h).")] = None,
     since: Annotated[str | None, typer.Option(help="From this moment on (ISO 8601).")] = None,
