@@ -104,6 +104,50 @@ def test_a_broker_that_is_away_for_a_while(make_scenario, ray_session):
             again.stop()
 
 
+def turn_clocks(city, back_s):
+    """Let every actor of the city read a wall clock that is ``back_s`` behind; 0 sets it right."""
+    import ray
+
+    def turn(self, back_s):
+        import time
+
+        right = getattr(time, "right", time.time)
+        time.right = right
+        time.time = lambda: right() - back_s
+
+    names = ["router", "aggregator", "controller", *(actor.name for actor in city.plan.actors)]
+    handles = [ray.get_actor(name, namespace=f"twin-actors-{city.name}") for name in names]
+    ray.get([handle.__ray_call__.remote(turn, back_s) for handle in handles], timeout=20)
+
+
+def test_a_clock_that_is_set_back_moves_no_twin_back(make_scenario, ray_session):
+    with living(make_scenario(CITY.format(name="set-back", per_actor=10))) as city, devices_of(city) as devices:
+        say(devices, city, "footfall/a", 5)
+        settled(city, 5)
+        turn_clocks(city, 3600)
+        try:
+            say(devices, city, "footfall/a", 3, first=50)  # the devices' clocks are right
+            ledger = settled(city, 8)
+            assert ledger.balanced
+            assert ledger.dead_lettered == 3
+            assert set(city.dead_letters(3).reason) == {"clock_ahead"}
+            assert city["footfall/a"].reported.flow_pph == 104
+            assert city.status()["aggregator"]["failed_ticks"] == 0
+        finally:
+            turn_clocks(city, 0)
+        say(devices, city, "footfall/a", 2, first=70)
+        ledger = settled(city, 10)
+        assert ledger.balanced
+        assert ledger.dead_lettered == 3
+        assert eventually(lambda: city["footfall/a"].reported.flow_pph == 171)
+        # what could not be used then is not lost: it can be taken in now
+        for number in city.dead_letters(3).index:
+            city.replay_dead_letter(int(number))
+        ledger = settled(city, 13)
+        assert ledger.balanced
+        assert {letter.value for letter in city.dead_letters(3).state} == {"replayed"}
+
+
 POISON = """
     import numpy as np
     from twin_actors.core.columns import Attributes, Column, Reading, State, attribute, reading, state

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import signal
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,9 +16,10 @@ from twin_actors.runtime import launching
 from twin_actors.runtime.city import City
 from twin_actors.runtime.placement import LaunchRefused
 from twin_actors.scenario import Scenario
-from twin_actors.testing.live import devices_of, living, settled
+from twin_actors.testing.live import devices_of, eventually, living, settled
 from twin_actors.wire.broker import EmbeddedBroker, TlsFiles, find_mosquitto
 from twin_actors.wire.client import BrokerAddress, MqttClient
+from twin_actors.wire.messages import encode_reading
 
 pytestmark = [
     pytest.mark.usefixtures("ray_session"),
@@ -111,3 +115,57 @@ def test_a_password_that_is_not_set_is_named(
     with pytest.raises(LookupError, match=f"{VARIABLE}' is not set; export it before starting the city"):
         City.launch(scenario_for("unsaid"), address="local")
     assert launching.running("unsaid") is None
+
+
+def test_credentials_that_are_revoked_while_the_city_lives(
+    make_scenario: Callable[[str], Scenario],
+    certificates: TlsFiles,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(VARIABLE, PASSWORD)
+    users = {"city": PASSWORD, "device": "its own"}
+    with EmbeddedBroker(tmp_path / "outside", "mosquitto", users=users, tls=certificates) as broker:
+        text = CITY.format(city="revoked", port=broker.port, variable=VARIABLE, ca_file=certificates.ca_file)
+        passwords = tmp_path / "outside" / "passwords"
+        granted = passwords.read_text()
+        without = "".join(line for line in granted.splitlines(True) if not line.startswith("city:"))
+
+        def rule(lines: str) -> None:
+            passwords.write_text(lines)
+            assert broker.pid is not None
+            os.kill(broker.pid, signal.SIGHUP)  # Mosquitto reads its users again, and ends who is none any more
+
+        with living(make_scenario(text)) as city:
+            works(city)
+            rule(without)
+            eventually(lambda: not city.status()["router"]["connected"], within_s=20.0)
+            refused = re.compile("password is wrong|may not connect")  # first the connection is only lost
+            eventually(lambda: refused.search(city.status()["router"]["broker_error"]), within_s=20.0)
+            alarms = eventually(lambda: city.status()["controller"]["audit"]["alarms"], within_s=40.0)
+            assert {"alarm": "unreachable", "place": "broker"}.items() <= alarms[0].items()
+            device = MqttClient(
+                BrokerAddress(
+                    host="127.0.0.1",
+                    port=broker.port,
+                    tls=True,
+                    ca_file=certificates.ca_file,
+                    username="device",
+                    password="its own",
+                )
+            )
+            with device:
+                device.wait_connected(10.0)
+                for number in range(3):
+                    payload = encode_reading({"flow_pph": 5000 + number}, round(city.now_s() * 1000) + number)
+                    assert device.publish(f"{city.scenario.root}/footfall/gate/telemetry", payload, 1)
+                assert device.flush(10.0)
+            ledger = city.ledger()
+            assert ledger.balanced
+            assert ledger.received == 1
+            rule(granted)
+            eventually(lambda: city.status()["router"]["connected"], within_s=60.0)
+            ledger = settled(city, 4)  # the broker has kept for the city's session what came meanwhile
+            assert ledger.balanced
+            assert ledger.applied == 4
+            eventually(lambda: not city.status()["controller"]["audit"]["alarms"], within_s=40.0)

@@ -50,6 +50,7 @@ class Aggregator:
         self._answered = 0  # number of the last answer of a device that is in the book
         self._in_hand = Effects()  # decided and recorded, not yet with the router
         self._saved = b""
+        self._behind = False  # something decided is not kept yet
         patiently(self._recover)
         self._actors = [actor.name for actor in plan.actors]
         self._epochs: dict[str, int] = {}  # the highest seen of every twin actor
@@ -100,6 +101,7 @@ class Aggregator:
 
     def _keep(self) -> None:
         """Make durable what has been decided, before anybody is told. Raises StoreUnavailable."""
+        self._behind = True
         for table, rows in self._council.unrecorded.items():
             self._store.record(table, rows, writer=NAME, epoch=self._epoch)
         self._council.recorded()
@@ -110,6 +112,7 @@ class Aggregator:
             whole = msgspec.msgpack.encode({**state, "ticks": self._ticks})
             self._store.save_snapshot(NAME, self._epoch, self._ticks, whole, self._now_s())
             self._saved = blob
+        self._behind = False
 
     # -- one tick ----------------------------------------------------------------------------------------------
 
@@ -118,6 +121,8 @@ class Aggregator:
         self._look(now_s)
         with self._lock:
             self._ticks += 1
+            if self._behind:
+                self._keep()  # the store was away: what cannot be recorded is not decided on top of what was not
             view = self._view.at(now_s)
             self._council.sit(view, self._in_hand)
             self._in_hand.trim()

@@ -114,7 +114,8 @@ class Council:
         for decision in decided:
             self._carry_out(decision, view.now_s, effects)
         self._divide(view, effects)
-        while self._scheduled and self._scheduled[0][0] <= view.now_s:
+        # those that a router which is away has not taken yet are bounded by those that may be scheduled
+        while self._scheduled and self._scheduled[0][0] <= view.now_s and len(effects.couplings) < MOST_SCHEDULED:
             at_s, _, entity, values = heapq.heappop(self._scheduled)
             effects.couplings.append((entity, at_s, values))
         for command in self._command_book.expire(view.now_s):

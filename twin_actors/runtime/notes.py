@@ -71,6 +71,7 @@ class Quarantine(msgspec.Struct, frozen=True, array_like=True):
     offset: int
     readings: int
     detail: str
+    topic: str = ""
 
 
 Notable: TypeAlias = Refusal | Tally | Answered | Quarantine

@@ -164,8 +164,7 @@ class Router:
                     self._orders.send()
                     if now - snapped >= SNAPSHOT_EVERY_S or self._memory.inputs_since > SNAPSHOT_AT_INPUTS:
                         snapped = now
-                        self._links.take_snapshots(now)
-                        self._memory.save(self._inbox.latest_s())
+                        self._save(now)
                     self._memory.trim(self._links.oldest_needed(self._memory.needs))
             self._finish()
         except Exception as error:
@@ -194,6 +193,7 @@ class Router:
         self._writing, self._inbox.delivered = self._inbox.delivered, None
         if entries:
             self._orders.begin()
+            self._letters.begin()
             self._committer.begin(entries)
         else:
             self._acknowledge()
@@ -206,6 +206,7 @@ class Router:
         for offset, entry in own:
             if entry.channel == Note.REFUSED:
                 self._letters.of_refusal(offset, entry)
+        self._letters.committed()
         self._tell_letters()
         self._orders.committed()
 
@@ -226,11 +227,19 @@ class Router:
             self._publish(self._topics.dead_letter, messages.encode_dead_letter(wired))
 
     def _leave_or_come_back(self) -> None:
-        """With a store that does not take the log: leave the broker, which keeps QoS 1 for us, before memory fills."""
-        if self._routing.fresh >= MOST_UNCOMMITTED:
+        """With a store that does not take what comes: leave the broker, which keeps QoS 1, before memory fills."""
+        if self._routing.fresh >= MOST_UNCOMMITTED or self._letters.full:
             self._client.pause()
-        elif self._client.paused and self._routing.fresh < MOST_UNCOMMITTED // 2 and not self._committer.trouble:
+            return
+        calm = self._routing.fresh < MOST_UNCOMMITTED // 2 and not self._committer.trouble and not self._letters.waiting
+        if self._client.paused and calm:
             self._client.resume()
+
+    def _save(self, now: float) -> None:
+        """Have twins and router save snapshots; but what the store has no letter of yet must stay behind them all."""
+        if not self._letters.waiting:
+            self._links.take_snapshots(now)
+        self._memory.save(self._inbox.latest_s())
 
     def _finish(self) -> None:
         """Write what has come, keep everything, say goodbye."""
@@ -274,8 +283,9 @@ class Router:
 
     def _harmed(self, share: Share, delivery: Delivery, detail: str) -> None:
         """An input that its twin actor did not survive twice is put aside for good."""
-        self._letters.of_harm(self._inbox.topic_of(share, delivery), delivery, detail)
-        self._routing.quarantine(share, delivery, detail, self._clock.now_s())
+        topic = self._inbox.topic_of(share, delivery)
+        self._letters.of_harm(topic, delivery.offset, delivery, detail)
+        self._routing.quarantine(share, delivery, detail, self._clock.now_s(), topic)
         self._tell_letters()
 
     def _publish(self, topic: str, payload: bytes, *, qos: int = 0, retain: bool = False) -> bool:
@@ -380,16 +390,25 @@ class Router:
         return self._ask(lambda: self._letters.one(number))
 
     def replay_letter(self, number: int, payload: bytes | None, topic: str) -> None:
-        """Take a dead letter in as if it had just been published, with another payload or topic if given."""
+        """Take a dead letter in as if it had just been published, with another payload or topic if given.
 
-        def work() -> None:
+        Returns when the log has it. Raises KeyError, ValueError for one that has been taken in again already.
+        """
+
+        def work() -> Future[None]:
             letter = self._letters.one(number)
-            if letter.state is LetterState.REPLAYED:
+            if letter.state is LetterState.REPLAYED or self._letters.is_mended(number):
                 raise ValueError(f"dead letter {number} has been replayed already")
             self._inbox.receive_again(topic or letter.topic, letter.payload if payload is None else payload)
-            self._letters.settle(number, LetterState.REPLAYED)
+            return self._letters.mend(number)
 
-        self._ask(work)
+        try:
+            self._ask(work).result(timeout=REQUEST_DEADLINE_S / 2)
+        except TimeoutError:
+            raise TimeoutError(
+                f"dead letter {number} waits for the store, which does not take it now; it is marked replayed as soon "
+                "as it does: see 'twin-actors doctor', and do not replay it again before"
+            ) from None
 
     def discard_letter(self, number: int) -> None:
         """Raises KeyError."""
@@ -403,8 +422,7 @@ class Router:
         """Have the twins and this router save snapshots now. Returns the log's offset."""
 
         def work() -> int:
-            self._links.take_snapshots(time.monotonic())
-            self._memory.save(self._inbox.latest_s())
+            self._save(time.monotonic())
             return self._routing.committed_until
 
         return self._ask(work)

@@ -334,7 +334,11 @@ class Routing:
                     entry.entity,
                 )
 
-    def quarantine(self, share: Share, delivery: Delivery, detail: str, now_s: float) -> None:
+    def logged(self, offset: int) -> Entry:
+        """What the log holds at an offset. Raises LogTrimmed."""
+        return self._log.read(offset, 1)[0][1]
+
+    def quarantine(self, share: Share, delivery: Delivery, detail: str, now_s: float, topic: str = "") -> None:
         """Never deliver this input again: its actor did not survive it. It ends among the dead letters."""
         number = share.entities[delivery.place]
         readings = count_readings(delivery.payload) if delivery.channel == READING else 0
@@ -345,7 +349,7 @@ class Routing:
         for queue in (share.under_way, share.waiting):
             if delivery in queue:
                 queue.remove(delivery)
-        self.note(Note.QUARANTINED, notes.Quarantine(delivery.offset, readings, detail), now_s, number)
+        self.note(Note.QUARANTINED, notes.Quarantine(delivery.offset, readings, detail, topic), now_s, number)
 
     # -- accounts ----------------------------------------------------------------------------------------------
 

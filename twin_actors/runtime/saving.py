@@ -16,7 +16,7 @@ from twin_actors.runtime.letters import Letters
 from twin_actors.runtime.notes import Note, Told
 from twin_actors.runtime.restoring import sound_snapshots
 from twin_actors.runtime.routing import Routing
-from twin_actors.store import Entry, Store, StoreUnavailable
+from twin_actors.store import Entry, LogTrimmed, Store, StoreUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +104,18 @@ class RouterMemory:
             self._desk.close(said.command, done=False, at_s=said.at_s, note=said.note)
         elif entry.channel == Note.REFUSED:
             self._letters.of_refusal(offset, entry)
+        elif entry.channel == Note.QUARANTINED:
+            self._follow_quarantine(entry)
+
+    def _follow_quarantine(self, entry: Entry) -> None:
+        """The letter of an input that did harm: it may not have reached the store. Kept again, it is kept once."""
+        said = notes.decode(entry.channel, entry.payload)
+        assert isinstance(said, notes.Quarantine)
+        try:
+            harmful = self._routing.logged(said.offset)
+        except LogTrimmed:  # all twins are past it, so the store had taken the letter before they were saved
+            return
+        self._letters.of_harm(said.topic, said.offset, harmful, said.detail)
 
     def _follow_command(self, entry: Entry) -> None:
         try:
