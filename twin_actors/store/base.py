@@ -64,6 +64,25 @@ class DeadLetter:
     state: LetterState = LetterState.WAITING
     id: int = 0
 
+    @classmethod
+    def of_row(
+        cls, topic: str, reason: str, detail: str, payload: bytes, received_at_s: float, share: str, *place: Any
+    ) -> DeadLetter:
+        """As engines keep it; ``place`` is offset, element, state and id."""
+        offset, element, state, number = place
+        return cls(
+            topic=topic,
+            reason=reason,
+            detail=detail,
+            payload=payload,
+            received_at_s=received_at_s,
+            share=share,
+            offset=offset,
+            element=element,
+            state=LetterState(state),
+            id=number,
+        )
+
 
 class StaleEpoch(Exception):
     """A writer of a lower epoch tried to write: a newer incarnation has taken over and this one must stop."""

@@ -10,6 +10,7 @@ from twin_actors.cli.rendering.wanted import (
     ENVIRONMENT,
     GRACE_S,
     HEALTHY,
+    HOME,
     MOSQUITTO_HEALTHY,
     MOSQUITTO_IMAGE,
     MOSQUITTO_START,
@@ -37,7 +38,6 @@ from twin_actors.cli.rendering.wanted import (
     store_url,
 )
 
-HOME = "/var/lib/twin-actors"
 HEAD = f"head:{PORTS['port']}"
 
 

@@ -11,6 +11,7 @@ from twin_actors.cli.rendering.wanted import (
     ENVIRONMENT,
     GRACE_S,
     HEALTHY,
+    HOME,
     MOSQUITTO_HEALTHY,
     MOSQUITTO_IMAGE,
     MOSQUITTO_START,
@@ -36,7 +37,6 @@ from twin_actors.cli.rendering.wanted import (
     store_url,
 )
 
-HOME = "/var/lib/twin-actors"
 MIB = 1024 * 1024
 RAY_VERSION = "2.60.0"
 

@@ -32,6 +32,7 @@ OBJECT_STORE_BYTES = 200_000_000
 """Twin actors take batches below 100 KiB: little goes through shared memory. It must fit into SHM_MIB."""
 NO_TWINS_BYTES = 10_000_000
 """Memory that head and launcher offer to actors: less than any of ours asks for, so that all stand on the workers."""
+HOME = "/var/lib/twin-actors"
 GRACE_S = 60
 """How long a node may take to end: Ray drains up to 30 s after SIGTERM."""
 

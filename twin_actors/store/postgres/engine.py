@@ -143,7 +143,7 @@ class PostgresStore:
     def _letters(self, query: str, values: Mapping[str, Any]) -> list[DeadLetter]:
         def work(connection: Connection) -> list[DeadLetter]:
             with connection.cursor(binary=True) as cursor:
-                return [_letter(*row) for row in cursor.execute(query.encode(), values)]
+                return [DeadLetter.of_row(*row) for row in cursor.execute(query.encode(), values)]
 
         return self._reading.run(work)
 
@@ -249,24 +249,6 @@ def _one(connection: Connection, query: str, values: tuple[Any, ...] = ()) -> An
     """The first column of the first row, or None."""
     row = connection.execute(query.encode(), values).fetchone()
     return row[0] if row else None
-
-
-def _letter(
-    topic: str, reason: str, detail: str, payload: bytes, received_at_s: float, share: str, *place: Any
-) -> DeadLetter:
-    offset, element, state, number = place
-    return DeadLetter(
-        topic=topic,
-        reason=reason,
-        detail=detail,
-        payload=payload,
-        received_at_s=received_at_s,
-        share=share,
-        offset=offset,
-        element=element,
-        state=LetterState(state),
-        id=number,
-    )
 
 
 def _text(words: str) -> str:

@@ -145,13 +145,13 @@ class SqliteStore:
         where = "".join(f" AND {column} = ?" for column, value in asked.items() if value)
         values = tuple(filter(None, asked.values()))
         query = f"SELECT {_LETTER} FROM dead_letters WHERE true{where} ORDER BY id DESC LIMIT ?"
-        return [_letter(*row) for row in reversed(self._city.rows(query, (*values, max(last, 0))))]
+        return [DeadLetter.of_row(*row) for row in reversed(self._city.rows(query, (*values, max(last, 0))))]
 
     def dead_letter(self, number: int) -> DeadLetter:
         rows = self._city.rows(f"SELECT {_LETTER} FROM dead_letters WHERE id = ?", (number,))
         if not rows:
             raise KeyError(self._no_letter(number))
-        return _letter(*rows[0])
+        return DeadLetter.of_row(*rows[0])
 
     def _no_letter(self, number: int) -> str:
         newest = self._city.rows("SELECT max(id) FROM dead_letters")
@@ -269,24 +269,6 @@ class SqliteStore:
     def close(self) -> None:
         for file in (self._city, self._snapshots, *self._log_files.values()):
             file.close()
-
-
-def _letter(
-    topic: str, reason: str, detail: str, payload: bytes, received_at_s: float, share: str, *place: Any
-) -> DeadLetter:
-    offset, element, state, number = place
-    return DeadLetter(
-        topic=topic,
-        reason=reason,
-        detail=detail,
-        payload=payload,
-        received_at_s=received_at_s,
-        share=share,
-        offset=offset,
-        element=element,
-        state=LetterState(state),
-        id=number,
-    )
 
 
 def _text(words: str) -> str:
