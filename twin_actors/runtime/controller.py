@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError
 
+from twin_actors.runtime import applying
 from twin_actors.runtime.aggregator import Aggregator
+from twin_actors.runtime.applying import ChangeRefused, planned
 from twin_actors.runtime.auditing import Auditor
+from twin_actors.runtime.changing import Change, untouched
 from twin_actors.runtime.council import AlertEvent
 from twin_actors.runtime.historian import Historian
 from twin_actors.runtime.patience import patiently
@@ -21,12 +27,14 @@ from twin_actors.runtime.placement import ACTOR_BYTES
 from twin_actors.runtime.plan import CityPlan
 from twin_actors.runtime.router import Router
 from twin_actors.runtime.twin_actor import Hello, TwinActor
-from twin_actors.store import StoreDamaged, StoreUnavailable
+from twin_actors.scenario.model import Scenario
+from twin_actors.store import LogTrimmed, StoreDamaged, StoreUnavailable
 
 log = logging.getLogger(__name__)
 
 CHECK_EVERY_S = 2.0
 SAVE_DEADLINE_S = 15.0
+END_DEADLINE_S = 20.0
 
 
 class Controller:
@@ -39,6 +47,7 @@ class Controller:
         self._folder, self._namespace = folder, namespace
         self._plan = CityPlan.load(folder)
         self._store = patiently(self._plan.open_store)
+        self._tending = threading.RLock()  # held by whoever creates or ends actors
         self._answered = 0
         self._phase = "idle"
         self._error = ""
@@ -97,14 +106,11 @@ class Controller:
 
     def _run(self) -> None:
         try:
-            for router in self._plan.routers:
-                self._create_router(router)
-            pending = {self._create_twins(actor.name).hello.remote(): actor.name for actor in self._plan.actors}
-            while pending and not self._stopping.is_set():
-                ready, _ = ray.wait(list(pending), num_returns=1, timeout=1.0)
-                for ref in ready:
-                    self._met(pending.pop(ref), ref)
-            self._create(Aggregator, "aggregator", memory=200_000_000, concurrency=4)
+            cut_short = CityPlan.next(self._folder)
+            if cut_short is not None:
+                log.warning("a change of the city was cut short; it is carried out now")
+                self._carry_out(cut_short)
+            self._create_all()
             self._phase = "running"
         except Exception as error:
             self._phase, self._error = "failed", f"{type(error).__name__}: {error}"
@@ -112,11 +118,87 @@ class Controller:
             return
         while not self._stopping.wait(CHECK_EVERY_S):
             try:
-                self._reconcile()
-                self._auditor.look()
+                with self._tending:
+                    self._reconcile()
+                    self._auditor.look()
             except Exception as error:  # the city goes on, and so must whoever looks after it
                 self._error = f"{type(error).__name__}: {error}"
                 log.exception("looking after the city failed")
+
+    def _create_all(self) -> None:
+        """Create whatever is not there: routers, twin actors, and when these have answered, the aggregator."""
+        for router in self._plan.routers:
+            self._create_router(router)
+        pending = {self._create_twins(actor.name).hello.remote(): actor.name for actor in self._plan.actors}
+        while pending and not self._stopping.is_set():
+            ready, _ = ray.wait(list(pending), num_returns=1, timeout=1.0)
+            for ref in ready:
+                self._met(pending.pop(ref), ref)
+        self._create(Aggregator, "aggregator", memory=200_000_000, concurrency=4)
+
+    # -- changes -----------------------------------------------------------------------------------------------
+
+    def change(self, scenario: bytes, renamed: Mapping[str, str], split: str = "") -> Change:
+        """Take over another scenario (as ``Scenario.to_json`` writes it) while the city runs; see ``City.apply``.
+
+        Routers, aggregator and the twin actors that are touched stop for some seconds: meanwhile the broker keeps what
+        comes at QoS 1. Raises ChangeRefused and ValueError, with the city as it was.
+        """
+        with self._tending:
+            if self._phase != "running":
+                raise ChangeRefused(f"the city is {self._phase}: try again when it runs")
+            new, change = planned(self._store, self._plan, Scenario.from_json(scenario), renamed, split)
+            if not change.empty or split:
+                applying.begin(Path(self._folder), new)
+                self._phase = "changing"
+                try:
+                    self._carry_out(new)
+                    self._create_all()
+                finally:
+                    self._phase = "running"
+            return change
+
+    def _carry_out(self, new: CityPlan) -> None:
+        """Stop what the change touches, move the twins, and go by the new plan; what is missing is created later."""
+        old, folder = self._plan, Path(self._folder)
+        living_on = untouched(old, new)
+        touched = [actor.name for actor in old.actors if actor.name not in living_on]
+        self._stop_in_order(old.routers)
+        self._save_twins(touched)
+        self._end_for_good(["aggregator", *old.routers, *touched])
+        try:
+            patiently(lambda: applying.move_twins(folder, self._store, old, new))
+        except (StoreUnavailable, StoreDamaged, LogTrimmed, ValueError) as error:
+            applying.give_up(folder)
+            log.exception("the change could not be carried out")
+            self._create_all()
+            raise ChangeRefused(f"the twins could not be moved, and the city goes on as it was: {error}") from error
+        self._plan = CityPlan.load(folder)
+        self._plan_names = {actor.name for actor in self._plan.actors}
+        self._hellos = {name: hello for name, hello in self._hellos.items() if name in living_on}
+        self._answered = len(self._hellos)
+        self._historian.follow(self._plan)
+        self._auditor.follow(self._plan)
+
+    def _end_for_good(self, names: Sequence[str]) -> None:
+        """End actors and return when Ray has forgotten their names. Raises TimeoutError."""
+        for name in names:
+            with contextlib.suppress(ValueError):  # it is not there
+                ray.kill(ray.get_actor(name, namespace=self._namespace))
+        deadline = time.monotonic() + END_DEADLINE_S
+        waiting = list(names)
+        while waiting:
+            waiting = [name for name in waiting if self._is_there(name)]
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{waiting[:3]} did not end within {END_DEADLINE_S:g} s")
+            time.sleep(0.02)  # Ray tells nobody when a name is free; the loop has a deadline
+
+    def _is_there(self, name: str) -> bool:
+        try:
+            ray.get_actor(name, namespace=self._namespace)
+        except ValueError:
+            return False
+        return True
 
     def _met(self, name: str, ref: Any) -> None:
         """A twin actor has introduced itself, or it died meanwhile: then ``_reconcile`` looks after it."""
@@ -195,10 +277,10 @@ class Controller:
             .remote(*first, *arguments)
         )
 
-    def _save_twins(self) -> None:
-        """Have every twin actor keep a last snapshot, so that the next launch has little to replay."""
+    def _save_twins(self, names: Collection[str]) -> None:
+        """Have twin actors keep a last snapshot, so that the next launch, or a change, has little to replay."""
         saving = {}
-        for name in self._plan_names:
+        for name in names:
             try:
                 saving[ray.get_actor(name, namespace=self._namespace).save.remote()] = name
             except ValueError:
@@ -212,17 +294,21 @@ class Controller:
         if late:
             log.warning("%d twin actors did not save in time; the log has what they need", len(late))
 
+    def _stop_in_order(self, routers: Sequence[str]) -> None:
+        """The aggregator first: what it has decided still finds its routers."""
+        for name in ("aggregator", *routers):
+            try:
+                ray.get(ray.get_actor(name, namespace=self._namespace).stop.remote(), timeout=12.0)
+            except (ValueError, RayError, TimeoutError) as error:
+                log.warning("%s did not stop in good order: %s", name, str(error).splitlines()[0])
+
     def stop(self, kill: bool) -> None:
         """Stop aggregator and router in good order; with ``kill`` end all actors too (Ray goes on without us)."""
         self._stopping.set()
         self._historian.stop()
         self._thread.join(timeout=10.0)
-        for name in ("aggregator", *self._plan.routers):
-            try:
-                ray.get(ray.get_actor(name, namespace=self._namespace).stop.remote(), timeout=12.0)
-            except (ValueError, RayError, TimeoutError) as error:
-                log.warning("%s did not stop in good order: %s", name, error)
-        self._save_twins()
+        self._stop_in_order(self._plan.routers)
+        self._save_twins(self._plan_names)
         self._phase = "stopped"
         if not kill:
             return

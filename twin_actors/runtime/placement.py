@@ -31,19 +31,23 @@ class ActorPlan:
     entities: tuple[int, ...]
 
 
+def size_of(scenario: Scenario, kind: str) -> int:
+    """How many twins of a kind share an actor at most."""
+    setting = scenario.placement.of(kind)
+    return max(1, math.ceil(len(scenario.entities) / (os.cpu_count() or 1))) if setting == "auto" else int(setting)
+
+
 def plan_actors(scenario: Scenario) -> tuple[ActorPlan, ...]:
     """Twin actors in scenario order. Kinds with the same setting are packed side by side, a kind's twins together.
 
     ``auto`` packs everything into as many actors as the machine has cores, and at least one a router.
     """
     by_setting: dict[tuple[str, int], list[int]] = {}
-    cores = os.cpu_count() or 1
     total = len(scenario.entities)
     routers = scenario.routers_of_entities()
     order = sorted(range(total), key=lambda number: scenario.entities[number].kind)
     for number in order:
-        setting = scenario.placement.of(scenario.entities[number].kind)
-        size = max(1, math.ceil(total / cores)) if setting == "auto" else int(setting)
+        size = size_of(scenario, scenario.entities[number].kind)
         by_setting.setdefault((routers[number], size), []).append(number)
     plans: list[ActorPlan] = []
     for (router, size), numbers in by_setting.items():
