@@ -31,21 +31,32 @@ class ActorPlan:
     entities: tuple[int, ...]
 
 
+Labels = tuple[tuple[str, tuple[str, ...]], ...]
+"""By label the values of which a node must have one; sorted, so that they can be compared."""
+
+
+def labels_of(scenario: Scenario, kind: str) -> Labels:
+    """What the node of a kind's twins must be called."""
+    return tuple(sorted(scenario.placement.labels.get(kind, {}).items()))
+
+
 def plan_actors(scenario: Scenario) -> tuple[ActorPlan, ...]:
-    """Twin actors in scenario order. Kinds with the same setting are packed side by side, a kind's twins together.
+    """Twin actors in scenario order. Kinds with the same setting are packed side by side, a kind's twins together;
+    those that need nodes of different labels never are.
 
     ``auto`` packs everything into as many actors as the machine has cores.
     """
-    by_setting: dict[int, list[int]] = {}
+    by_setting: dict[tuple[int, Labels], list[int]] = {}
     cores = os.cpu_count() or 1
     total = len(scenario.entities)
     order = sorted(range(total), key=lambda number: scenario.entities[number].kind)
     for number in order:
         setting = scenario.placement.of(scenario.entities[number].kind)
         size = max(1, math.ceil(total / cores)) if setting == "auto" else int(setting)
-        by_setting.setdefault(size, []).append(number)
+        labels = labels_of(scenario, scenario.entities[number].kind)
+        by_setting.setdefault((size, labels), []).append(number)
     plans: list[ActorPlan] = []
-    for size, numbers in by_setting.items():
+    for (size, _), numbers in by_setting.items():
         if size == 1:
             plans.extend(ActorPlan(f"twin:{scenario.entities[n].id}", (n,)) for n in sorted(numbers))
             continue
