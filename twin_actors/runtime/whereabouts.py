@@ -91,9 +91,7 @@ class Whereabouts:
         """Note moves before anything is done about them."""
         now_s = time.time()
         begun = {
-            name: Intent(
-                actor=name, source=move.source, target=move.target, epoch=epochs[name], why=why, began_s=now_s
-            )
+            name: Intent(actor=name, source=move.source, target=move.target, epoch=epochs[name], why=why, began_s=now_s)
             for name, move in moves.items()
         }
         intents = {**self.intents, **begun}
