@@ -14,7 +14,7 @@ from twin_actors.core.columns import Field, Layout
 from twin_actors.core.deciding import Decision, IssuedCommand
 from twin_actors.core.emergencies import Emergency
 from twin_actors.core.ledger import Ledger
-from twin_actors.runtime import history, launching
+from twin_actors.runtime import history, launching, relocating
 from twin_actors.runtime.card import TwinCard
 from twin_actors.runtime.council import AlertEvent
 from twin_actors.runtime.fleets import FleetTopics
@@ -462,8 +462,28 @@ class City:
         found = sorted(f"{node['NodeManagerAddress']}:{node['MetricsExportPort']}" for node in nodes)
         return [{"targets": found, "labels": {}}]
 
+    def nodes(self) -> pd.DataFrame:
+        """One row a node that can hold twin actors: its state, how many it holds, memory, readings a second, labels."""
+        return relocating.nodes(self._call)
+
+    def moves(self, last: int = 10) -> pd.DataFrame:
+        """The last twin actors that were moved: from which node to which, why, and how long their readings waited."""
+        return relocating.moves(self._call, last)
+
+    def rebalance(
+        self, *, dry_run: bool = False, deadline_s: float = 600.0, progress: Progress | None = None
+    ) -> pd.DataFrame:
+        """Move few twin actors, a few at a time, until every node has its share of memory and readings."""
+        return relocating.rebalance(self._call, dry_run=dry_run, deadline_s=deadline_s, progress=progress)
+
+    def drain(
+        self, node: str, *, undo: bool = False, deadline_s: float = 600.0, progress: Progress | None = None
+    ) -> pd.DataFrame:
+        """Move everything off a node (address, or beginning of its id) and keep it empty, until ``undo``."""
+        return relocating.drain(self._call, node, undo=undo, deadline_s=deadline_s, progress=progress)
+
     def actors(self) -> pd.DataFrame:
-        """One row a twin actor: its twins, process, memory, and how it stands with the router."""
+        """One row a twin actor: its twins, process, memory, node, and how it stands with the router."""
         import pandas as pd
 
         links = merged_status(self._ask_routers("status"))["actors"]

@@ -1,0 +1,85 @@
+"""Twin actors on a cluster of real nodes: spread, moved to one that joins, off those that leave, under load."""
+
+import contextlib
+import signal
+import time
+
+import pytest
+
+from tests.chaos.load import read_file, scenario_text
+from tests.chaos.publisher import Load
+from tests.chaos.reckoning import reckon
+from tests.chaos.watching import LedgerWatch
+from twin_actors.runtime.city import City
+from twin_actors.scenario import load_scenario
+from twin_actors.testing.live import eventually
+from twin_actors.testing.postgres import postgres_server, why_not
+from twin_actors.wire.broker import EmbeddedBroker
+
+pytestmark = [pytest.mark.timeout(280), pytest.mark.skipif(bool(why_not()), reason=why_not() or "there")]
+TWINS, PER_ACTOR, RATE = 24, 4, 60.0
+
+
+def by_node(city):
+    return {row["address"]: int(row["actors"]) for _, row in city.nodes().iterrows()}
+
+
+def test_spread_join_drain_and_leave_under_load(tmp_path):
+    from tests.chaos.nodes import Nodes
+
+    with contextlib.ExitStack() as stack:
+        nodes = stack.enter_context(Nodes(apart=False))
+        server = stack.enter_context(postgres_server())
+        broker = stack.enter_context(EmbeddedBroker(tmp_path / "broker", kind="mosquitto"))
+        path = tmp_path / "moves.yaml"
+        path.write_text(
+            scenario_text(
+                "moves", twins=TWINS, per_actor=PER_ACTOR, policies=False, store=server.url("moves"),
+                cluster=nodes.address, broker=f"mqtt://{broker.address.host}:{broker.address.port}",
+            )
+        )  # fmt: skip
+        city = City.launch(load_scenario([path]))
+        stack.callback(city.down)
+        first, second = nodes.workers
+        assert by_node(city) == {first.address: 3, second.address: 3}
+        assert set(city.actors()["address"]) == {first.address, second.address}
+
+        load = Load(tmp_path / "published", reach=city.plan.broker, root=city.scenario.root, entities=city.ids,
+                    rate=RATE, seed=7)  # fmt: skip
+        stack.callback(load.kill)
+        ledgers = LedgerWatch(city)
+        with ledgers.throughout():
+            eventually(lambda: city.ledger().applied > 100, within_s=30)
+
+            third = nodes._add_worker()
+            nodes._learn_ids(third)
+            eventually(lambda: by_node(city).get(third.address) == 2, within_s=60, says="the new node gets its share")
+            eventually(lambda: not city.status()["controller"]["moves"]["under_way"], within_s=30)
+            assert set(city.moves()["outcome"]) == {"finished"}
+            assert city.rebalance(dry_run=True).empty
+
+            moved = city.drain(second.address, deadline_s=60)
+            assert set(moved["outcome"]) == {"finished"}
+            assert by_node(city)[second.address] == 0
+            assert city.drain(second.address, undo=True).loc[second.ray_id, "state"] == "open"
+            made = city.rebalance(deadline_s=60)
+            assert len(made) == 2
+            assert by_node(city) == {first.address: 2, second.address: 2, third.address: 2}
+
+            began = time.monotonic()
+            third._process.send_signal(signal.SIGTERM)
+            eventually(lambda: not third.lives, within_s=40, says="the node ends when it is empty")
+            assert time.monotonic() - began < 30, "it did not have to wait for Ray's own deadline"
+            eventually(lambda: sum(by_node(city).values()) == 6 and third.address not in by_node(city), within_s=20)
+            drained = city.moves(20)
+            assert set(drained[drained["source"] == third.ray_id]["outcome"]) == {"finished"}
+            assert load.running
+            assert load.stop()
+            found = reckon(city, list(read_file(load.path, load.seed)), from_log=False, forgetful_broker=False)
+        assert found["lost"] == 0
+        assert found["differences"] == 0, found["differences_shown"]
+        assert not found["entities_unbalanced"]
+        assert not ledgers.fallen
+        assert not ledgers.unbalanced
+        actors = city.actors()
+        assert not actors["quarantined"].any()
