@@ -63,11 +63,13 @@ class _Loads:
     """What every open node holds, and how uneven that is; changed by ``shift`` and changed back."""
 
     def __init__(self, rooms: Sequence[Room], standing: Iterable[Standing]) -> None:
-        self.rooms = {room.node: room for room in rooms if not room.closed and room.capacity_bytes > 0}
+        # in one order, whatever order they came in: sums of floats depend on it
+        ordered = sorted(rooms, key=lambda room: room.node)
+        self.rooms = {room.node: room for room in ordered if not room.closed and room.capacity_bytes > 0}
         self.bytes = dict.fromkeys(self.rooms, 0)
         self.rate = dict.fromkeys(self.rooms, 0.0)
         total_bytes, total_rate = 0, 0.0
-        for each in standing:
+        for each in sorted(standing, key=lambda each: each.actor):
             total_bytes += each.memory_bytes
             total_rate += each.rate
             if each.node in self.rooms:
@@ -163,7 +165,7 @@ def evened(rooms: Sequence[Room], standing: Sequence[Standing], *, tolerance: fl
         loads.shift(each, source, target)
         del on[source][each.actor]  # and is not put down at the target: nobody moves twice
         moves.append(Move(each.actor, source, target))
-    return Plan(_needed(moves, rooms, standing, max(tolerance, loads.worst())))
+    return Plan(_needed(moves, rooms, standing, tolerance))
 
 
 def _best(loads: _Loads, on: Mapping[str, Mapping[str, Standing]]) -> tuple[Standing, str, str] | None:
@@ -186,20 +188,33 @@ def _best(loads: _Loads, on: Mapping[str, Mapping[str, Standing]]) -> tuple[Stan
 
 
 def _needed(
-    moves: Sequence[Move], rooms: Sequence[Room], standing: Sequence[Standing], worst: float
+    moves: Sequence[Move], rooms: Sequence[Room], standing: Sequence[Standing], tolerance: float
 ) -> tuple[Move, ...]:
-    """The moves without those that the others made unnecessary: without them the load is as even as with them."""
+    """The moves without those that the others made unnecessary: the load is within the tolerance without them or,
+    where it cannot be, as even as with them."""
     kept = list(moves)
-    for move in moves:
-        fewer = [each for each in kept if each is not move]
-        left = after(rooms, standing, fewer)
-        if left is not None and left <= worst + GAIN:
-            kept = fewer
+    reached = after(rooms, standing, moves)
+    dropped = True
+    while dropped and reached is not None:
+        dropped = False
+        for move in list(kept):
+            fewer = [each for each in kept if each is not move]
+            left = after(rooms, standing, fewer)
+            if left is not None and (left.worst <= tolerance or left.unevenness <= reached.unevenness):
+                kept, dropped = fewer, True
     return tuple(kept)
 
 
-def after(rooms: Sequence[Room], standing: Sequence[Standing], moves: Sequence[Move]) -> float | None:
-    """How far the worst node is from the mean after moves, as a share of it; None where one of them does not fit."""
+@dataclass(frozen=True, slots=True)
+class Evenness:
+    """How far the worst node is from the mean, as a share of it, and the sum of all squared distances."""
+
+    worst: float
+    unevenness: float
+
+
+def after(rooms: Sequence[Room], standing: Sequence[Standing], moves: Sequence[Move]) -> Evenness | None:
+    """How even the load is after moves; None where one of them does not fit."""
     loads = _Loads(rooms, standing)
     by_name = {each.actor: each for each in standing}
     for move in moves:
@@ -207,4 +222,4 @@ def after(rooms: Sequence[Room], standing: Sequence[Standing], moves: Sequence[M
         if move.target not in loads.rooms or not loads.fits(each, move.target):
             return None
         loads.shift(each, move.source, move.target)
-    return loads.worst()
+    return Evenness(loads.worst(), loads.unevenness(*loads.rooms))
