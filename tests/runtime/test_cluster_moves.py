@@ -1,16 +1,19 @@
 """Twin actors on a cluster of real nodes: spread, moved to one that joins, off those that leave, under load."""
 
 import contextlib
+import os
 import signal
 import time
 
+import msgspec
 import pytest
 
 from tests.chaos.load import read_file, scenario_text
 from tests.chaos.publisher import Load
 from tests.chaos.reckoning import reckon
-from tests.chaos.watching import LedgerWatch
+from tests.chaos.watching import LedgerWatch, sights
 from twin_actors.runtime.city import City
+from twin_actors.runtime.whereabouts import MOVES_KEY
 from twin_actors.scenario import load_scenario
 from twin_actors.testing.live import eventually
 from twin_actors.testing.postgres import postgres_server, why_not
@@ -22,6 +25,10 @@ TWINS, PER_ACTOR, RATE = 24, 4, 60.0
 
 def by_node(city):
     return {row["address"]: int(row["actors"]) for _, row in city.nodes().iterrows()}
+
+
+def intents(store):
+    return msgspec.msgpack.decode(store.get(MOVES_KEY) or b"\x80")
 
 
 def test_spread_join_drain_and_leave_under_load(tmp_path):
@@ -48,6 +55,8 @@ def test_spread_join_drain_and_leave_under_load(tmp_path):
                     rate=RATE, seed=7)  # fmt: skip
         stack.callback(load.kill)
         ledgers = LedgerWatch(city)
+        store = city.plan.open_store()
+        stack.callback(store.close)
         with ledgers.throughout():
             eventually(lambda: city.ledger().applied > 100, within_s=30)
 
@@ -58,9 +67,14 @@ def test_spread_join_drain_and_leave_under_load(tmp_path):
             assert set(city.moves()["outcome"]) == {"finished"}
             assert city.rebalance(dry_run=True).empty
 
-            moved = city.drain(second.address, deadline_s=60)
-            assert set(moved["outcome"]) == {"finished"}
+            # the controller is killed in the middle of a drain: the next one brings it to an end
+            (controller,) = sights(city, ["controller"]).values()
+            city._call("controller", "drain", second.address, False)
+            eventually(lambda: intents(store), within_s=20, says="a move is noted before it is begun")
+            os.kill(controller.pid, signal.SIGKILL)
+            city.drain(second.address, deadline_s=60)
             assert by_node(city)[second.address] == 0
+            assert not intents(store)
             assert city.drain(second.address, undo=True).loc[second.ray_id, "state"] == "open"
             made = city.rebalance(deadline_s=60)
             assert len(made) == 2

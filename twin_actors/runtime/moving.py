@@ -49,6 +49,7 @@ AWAY = (ValueError, RayError, GetTimeoutError)
 class Moved:
     """One move that has come to an end: how, where the actor is now, how long its readings waited at most (s)."""
 
+    number: int
     actor: str
     source: str
     target: str
@@ -64,8 +65,7 @@ class Mover:
 
     def __init__(self, crew: Crew, whereabouts: Whereabouts, guard: Callable[[], None]) -> None:
         self._crew, self._whereabouts, self._guard = crew, whereabouts, guard
-        self.moved: deque[Moved] = deque(maxlen=KEPT)
-        self.count = 0
+        self.count = max((row["number"] for row in whereabouts.recorded(1)), default=0)
         self.under_way: tuple[str, ...] = ()
 
     # -- a group -----------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -15,6 +15,7 @@ from twin_actors.store import Store
 PLACES_KEY = "placement/actors"
 MOVES_KEY = "placement/moves"
 CLOSED_KEY = "placement/closed"
+MOVES_TABLE = "moves"
 
 T = TypeVar("T")
 
@@ -104,6 +105,14 @@ class Whereabouts:
         if left.keys() != self.intents.keys():
             self._keep(MOVES_KEY, left)
             self.intents = left
+
+    def record(self, row: Mapping[str, Any]) -> None:
+        """Keep how a move has ended."""
+        self._store.record(MOVES_TABLE, [row])
+
+    def recorded(self, last: int) -> list[Mapping[str, Any]]:
+        """How the last moves have ended, oldest first."""
+        return self._store.records(MOVES_TABLE, last) if last > 0 else []
 
     # -- closed nodes ------------------------------------------------------------------------------------------
 
