@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import ray
@@ -37,7 +36,6 @@ HOLD_S = QUIET_S + SAVE_S + NAME_S + HELLO_S
 """The router holds an actor no longer than this, should nobody let it go."""
 GIVE_UP_S = 120.0
 """A half-done move whose actor does not answer for so long is left to Ray and to the reconciliation."""
-KEPT = 500
 POLL_S = 0.03
 
 FINISHED, TAKEN_BACK, ELSEWHERE, SILENT = "finished", "taken back", "elsewhere", "does not answer yet"
@@ -156,8 +154,8 @@ class Mover:
         self._let_go(sorted(names))
         for name in sorted(names):
             intent = self._whereabouts.intents[name]
+            self._note(intent, TAKEN_BACK, intent.source, 0.0, 0.0)
             self._whereabouts.done(name)
-            self._note(Moved(name, intent.source, intent.source, intent.why, TAKEN_BACK, time.time(), 0.0, 0.0))
 
     def _replace(self, going: Mapping[str, Move]) -> dict[str, Any]:
         """End the actors for good and create them on their new nodes, under the names that the routers know."""
@@ -254,13 +252,15 @@ class Mover:
             outcome, target = TAKEN_BACK, hello.node
         else:
             outcome, target = FINISHED if hello.node == intent.target else ELSEWHERE, hello.node
+        self._note(intent, outcome, target, waited_s, snapshot_s)
         self._whereabouts.done(intent.actor)
-        self._note(Moved(intent.actor, intent.source, target, intent.why, outcome, time.time(), waited_s, snapshot_s))
 
-    def _note(self, moved: Moved) -> None:
-        self.moved.append(moved)
-        self.count += 1
-        log.info("%s: move from %s to %s %s", moved.actor, moved.source[:8], moved.target[:8], moved.outcome)
+    def _note(self, intent: Intent, outcome: str, target: str, waited_s: float, snapshot_s: float) -> None:
+        number, actor = self.count + 1, intent.actor
+        moved = Moved(number, actor, intent.source, target, intent.why, outcome, time.time(), waited_s, snapshot_s)
+        self._whereabouts.record(asdict(moved))
+        self.count = number
+        log.info("%s: move from %s to %s %s", actor, intent.source[:8], target[:8], outcome)
 
 
 def _caught_up(line: Mapping[str, Any] | None, target: int) -> bool:

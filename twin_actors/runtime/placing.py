@@ -147,14 +147,14 @@ class Placer:
 
     def moves(self, last: int = 100) -> dict[str, Any]:
         """What waits, what is under way, and the last that have come to an end."""
-        ended = list(self._mover.moved)[-last:]
+        ended = [dict(row) for row in self._whereabouts.recorded(last)]
         return {
             "waiting": len(self._ordered),
             "under_way": list(self._mover.under_way),
             "count": self._mover.count,
             "stranded": list(self._stranded),
             "trouble": self._trouble,
-            "ended": [asdict(each) for each in ended],
+            "ended": ended,
         }
 
     # -- the one thread ----------------------------------------------------------------------------------------
