@@ -12,10 +12,11 @@ from tests.chaos.load import read_file, scenario_text
 from tests.chaos.publisher import Load
 from tests.chaos.reckoning import reckon
 from tests.chaos.watching import LedgerWatch, sights
-from twin_actors.runtime.city import City
+from twin_actors.runtime.city import City, LaunchRefused
+from twin_actors.runtime.relocating import Stranded
 from twin_actors.runtime.whereabouts import MOVES_KEY
 from twin_actors.scenario import load_scenario
-from twin_actors.testing.live import eventually
+from twin_actors.testing.live import devices_of, eventually, settled
 from twin_actors.testing.postgres import postgres_server, why_not
 from twin_actors.wire.broker import EmbeddedBroker
 
@@ -60,8 +61,7 @@ def test_spread_join_drain_and_leave_under_load(tmp_path):
         with ledgers.throughout():
             eventually(lambda: city.ledger().applied > 100, within_s=30)
 
-            third = nodes._add_worker()
-            nodes._learn_ids(third)
+            third = nodes.add_worker()
             eventually(lambda: by_node(city).get(third.address) == 2, within_s=60, says="the new node gets its share")
             eventually(lambda: not city.status()["controller"]["moves"]["under_way"], within_s=30)
             assert set(city.moves()["outcome"]) == {"finished"}
@@ -81,7 +81,7 @@ def test_spread_join_drain_and_leave_under_load(tmp_path):
             assert by_node(city) == {first.address: 2, second.address: 2, third.address: 2}
 
             began = time.monotonic()
-            third._process.send_signal(signal.SIGTERM)
+            third.leave()
             eventually(lambda: not third.lives, within_s=40, says="the node ends when it is empty")
             assert time.monotonic() - began < 30, "it did not have to wait for Ray's own deadline"
             eventually(lambda: sum(by_node(city).values()) == 6 and third.address not in by_node(city), within_s=20)
@@ -97,3 +97,54 @@ def test_spread_join_drain_and_leave_under_load(tmp_path):
         assert not ledgers.unbalanced
         actors = city.actors()
         assert not actors["quarantined"].any()
+
+
+@pytest.mark.slow
+def test_labels_are_obeyed_by_launch_death_and_drain(tmp_path):
+    """A kind that wants zone=east stands there, comes back there when its node dies, and is stranded without one."""
+    from tests.chaos.nodes import Nodes
+
+    with contextlib.ExitStack() as stack:
+        nodes = stack.enter_context(Nodes(apart=False))
+        server = stack.enter_context(postgres_server())
+        broker = stack.enter_context(EmbeddedBroker(tmp_path / "broker", kind="mosquitto"))
+        text = scenario_text(
+            "labelled", twins=10, per_actor=2, policies=False, store=server.url("labelled"), cluster=nodes.address,
+            broker=f"mqtt://{broker.address.host}:{broker.address.port}",
+        )  # fmt: skip
+        more = "labels: {substation: {zone: [east, south]}}, rebalance: manual"
+        text = text.replace("entities_per_actor: 2", f"entities_per_actor: 2, {more}")
+        path = tmp_path / "labelled.yaml"
+        path.write_text(text)
+        with pytest.raises(LaunchRefused, match=r"zone=east or south; the labels there are: none"):
+            City.launch(load_scenario([path]))
+
+        east = nodes.add_worker("zone=east")
+        city = City.launch(load_scenario([path]))
+        stack.callback(city.down)
+        (labelled,) = [name for name, kinds in city.actors()["kinds"].items() if "substation" in kinds]
+
+        def address():
+            return city.actors().loc[labelled, "address"]
+
+        assert address() == east.address
+        with devices_of(city) as devices:
+            devices.say("substation/s-001", {"load_mw": 7.0})
+            devices.flush()
+            settled(city, 1)
+            with pytest.raises(Stranded, match=labelled):
+                city.drain(east.address, deadline_s=30)
+            assert address() == east.address
+            assert city["substation/s-001"].reported.load_mw == 7.0
+            south = nodes.add_worker("zone=south")  # the drain goes on by itself
+            eventually(lambda: address() == south.address, within_s=30)
+            city.drain(east.address, undo=True)
+
+            south.kill_raylet()
+            eventually(lambda: address() == east.address, within_s=60, says="Ray starts it again where it may stand")
+            devices.say("substation/s-001", {"load_mw": 8.0})
+            devices.flush()
+            ledger = settled(city, 2)
+            assert ledger.balanced
+            assert ledger.applied == 2
+            eventually(lambda: city["substation/s-001"].reported.load_mw == 8.0)

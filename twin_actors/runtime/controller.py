@@ -16,6 +16,7 @@ from twin_actors.runtime.council import AlertEvent
 from twin_actors.runtime.crew import AGGREGATOR, Crew
 from twin_actors.runtime.historian import Historian
 from twin_actors.runtime.patience import patiently
+from twin_actors.runtime.placement import LaunchRefused
 from twin_actors.runtime.placing import Placer
 from twin_actors.runtime.plan import CityPlan
 from twin_actors.runtime.whereabouts import Whereabouts
@@ -129,6 +130,9 @@ class Controller:
                     self._met(pending.pop(ref), ref)
             self._crew.create(AGGREGATOR)
             self._phase = "running"
+        except LaunchRefused as error:
+            self._phase, self._error = "refused", str(error)
+            return
         except Exception as error:
             self._phase, self._error = "failed", f"{type(error).__name__}: {error}"
             log.exception("the city could not be created")

@@ -373,6 +373,8 @@ def _create_all(controller: Any, total: int, tell: Progress, deadline_s: float) 
         tell("creating twin actors", state["answered"], total)
         if state["phase"] == "running":
             return
+        if state["phase"] == "refused":
+            raise LaunchRefused(state["error"])
         if state["phase"] == "failed":
             raise RuntimeError(f"the city could not be created: {state['error']}")
         if time.monotonic() > deadline:
