@@ -120,6 +120,11 @@ def test_labels_are_obeyed_by_launch_death_and_drain(tmp_path):
             City.launch(load_scenario([path]))
 
         east = nodes.add_worker("zone=east")
+        path.write_text(text.replace("entities_per_actor: 2", "entities_per_actor: auto"))
+        with City.launch(load_scenario([path])) as packed:
+            assert len(packed.actors()) == 5, "two twins each for six cores, those with labels apart"
+            packed.down(volumes=True)
+        path.write_text(text)
         city = City.launch(load_scenario([path]))
         stack.callback(city.down)
         (labelled,) = [name for name, kinds in city.actors()["kinds"].items() if "substation" in kinds]

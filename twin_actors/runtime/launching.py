@@ -19,7 +19,14 @@ import msgspec
 
 from twin_actors.runtime.clock import Clock
 from twin_actors.runtime.numbering import numbers_for
-from twin_actors.runtime.placement import ActorPlan, LaunchRefused, check_memory, free_memory_bytes, plan_actors
+from twin_actors.runtime.placement import (
+    ACTOR_BYTES,
+    ActorPlan,
+    LaunchRefused,
+    check_memory,
+    free_memory_bytes,
+    plan_actors,
+)
 from twin_actors.runtime.plan import PLAN_FILE, ROUTER, SCENARIO_FILE, CityPlan, Plan, Reach, decoders_of
 from twin_actors.runtime.processes import (
     RECORD_FILE,
@@ -138,12 +145,12 @@ def launch(
     what was started is ended again. Raises LaunchRefused, TimeoutError or RuntimeError.
     """
     tell = progress or (lambda what, done, total: None)
-    plans = plan_actors(scenario)
     _check_usable(scenario)
-    if not plans:
+    if not scenario.entities:
         raise LaunchRefused(f"{scenario.city} has no entities: add some under 'entities'")
     if scenario.cluster is not None and address is None:
         address = scenario.cluster
+    plans = plan_actors(scenario, _cores_of_cluster(scenario, address))
     if scenario.cluster is None:  # the memory of a cluster is its nodes', which Ray watches over
         check_memory(scenario, plans, free_memory_bytes())
     folder = folder_of(scenario.city)
@@ -151,6 +158,33 @@ def launch(
     with alone(folder, scenario.city):
         _refuse_second(scenario.city)
         return _launch(scenario, plans, folder, address, tell, deadline_s)
+
+
+def _cores_of_cluster(scenario: Scenario, address: str | None) -> int | None:
+    """How many twin actors 'auto' makes in a cluster: one a core, of all nodes that may hold them, as memory allows.
+
+    None where nothing is 'auto', or the city has this machine alone.
+    """
+    if address in (None, "local") or "auto" not in map(scenario.placement.of, scenario.kinds_used()):
+        return None
+    connect_ray(_record_of(scenario, address))
+    from twin_actors.runtime.nodes import living_nodes
+
+    nodes = [node for node in living_nodes() if node.holds_twins]
+    fitting = sum(node.free_bytes // ACTOR_BYTES for node in nodes)
+    return max(1, min(sum(max(int(node.cores), 1) for node in nodes), fitting))
+
+
+def _record_of(scenario: Scenario, address: str | None) -> Record:
+    return Record(
+        city=scenario.city,
+        scenario=scenario.files,
+        address=address or "",
+        namespace=f"twin-actors-{scenario.city}",
+        token="",
+        launched_at_s=time.time(),
+        owner=Running.of(os.getpid()) if address == "local" else None,
+    )
 
 
 def _refuse_second(city: str) -> None:
@@ -171,15 +205,7 @@ def _launch(
 ) -> Record:
     _end_remains(folder)
     _clear(folder, keep=store_of(scenario.store_url, folder, scenario.city).durable)
-    record = Record(
-        city=scenario.city,
-        scenario=scenario.files,
-        address=address or "",
-        namespace=f"twin-actors-{scenario.city}",
-        token="",
-        launched_at_s=time.time(),
-        owner=Running.of(os.getpid()) if address == "local" else None,
-    )
+    record = _record_of(scenario, address)
     try:
         _start(record, scenario, plans, folder, address, tell, deadline_s)
     except BaseException:

@@ -40,14 +40,15 @@ def labels_of(scenario: Scenario, kind: str) -> Labels:
     return tuple(sorted(scenario.placement.labels.get(kind, {}).items()))
 
 
-def plan_actors(scenario: Scenario) -> tuple[ActorPlan, ...]:
+def plan_actors(scenario: Scenario, cores: int | None = None) -> tuple[ActorPlan, ...]:
     """Twin actors in scenario order. Kinds with the same setting are packed side by side, a kind's twins together;
     those that need nodes of different labels never are.
 
-    ``auto`` packs everything into as many actors as the machine has cores, and at least one a router.
+    ``auto`` packs everything into as many actors as there are ``cores`` (of this machine, unless told), and at least
+    one a router.
     """
     by_setting: dict[tuple[str, int, Labels], list[int]] = {}
-    cores = os.cpu_count() or 1
+    cores = cores or os.cpu_count() or 1
     total = len(scenario.entities)
     routers = scenario.routers_of_entities()
     order = sorted(range(total), key=lambda number: scenario.entities[number].kind)

@@ -24,8 +24,8 @@ from twin_actors.store import StoreUnavailable
 
 log = logging.getLogger(__name__)
 
-LOOK_EVERY_S = 0.5
-"""How often the nodes are looked at: one that has got SIGTERM lives for 30 s at most."""
+LOOK_EVERY_S, LOOK_ALONE_EVERY_S = 0.5, 2.0
+"""How often the nodes are looked at: one that has got SIGTERM lives for 30 s at most, and a lone one has no other."""
 RATES_EVERY_S = 5.0
 CALM_S = 5.0
 """How long nodes must not have changed before actors move by themselves: several often join at once."""
@@ -160,7 +160,7 @@ class Placer:
     # -- the one thread ----------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        while not self._stopping.wait(LOOK_EVERY_S):
+        while not self._stopping.wait(LOOK_EVERY_S if len(self._nodes) > 1 else LOOK_ALONE_EVERY_S):
             try:
                 self._look()
                 self._see()
