@@ -8,6 +8,7 @@ import time
 import msgspec
 import pytest
 
+from tests.chaos.leg import Leg
 from tests.chaos.load import read_file, scenario_text
 from tests.chaos.publisher import Load
 from tests.chaos.reckoning import reckon
@@ -153,3 +154,45 @@ def test_labels_are_obeyed_by_launch_death_and_drain(tmp_path):
             assert ledger.balanced
             assert ledger.applied == 2
             eventually(lambda: city["substation/s-001"].reported.load_mw == 8.0)
+
+
+@pytest.mark.slow
+def test_the_same_over_a_network(tmp_path):
+    """A node in a network namespace of its own is emptied, filled again and left, under load."""
+    from tests.chaos.nodes import NetworkBroker, Nodes, why_no_network
+
+    if why_no_network():
+        pytest.skip(why_no_network())
+    with contextlib.ExitStack() as stack:
+        nodes = stack.enter_context(Nodes(apart=True))
+        server = stack.enter_context(postgres_server())
+        Leg._open_to_others(server, nodes.link)
+        broker = stack.enter_context(NetworkBroker(tmp_path / "broker", nodes.link.host))
+        path = tmp_path / "apart.yaml"
+        path.write_text(
+            scenario_text(
+                "apart", twins=TWINS, per_actor=PER_ACTOR, policies=False, store=server.url("apart"),
+                cluster=nodes.address, broker=f"mqtt://{nodes.host}:{broker.port}",
+            )
+        )  # fmt: skip
+        city = City.launch(load_scenario([path]))
+        stack.callback(city.down)
+        apart = nodes.apart
+        assert sorted(by_node(city).values()) == [2, 2, 2]
+        load = Load(tmp_path / "published", reach=city.plan.broker, root=city.scenario.root, entities=city.ids,
+                    rate=RATE, seed=8)  # fmt: skip
+        stack.callback(load.kill)
+        eventually(lambda: city.ledger().applied > 100, within_s=30)
+        city.drain(apart.address, deadline_s=60)
+        assert by_node(city)[apart.address] == 0
+        city.drain(apart.address, undo=True)
+        city.rebalance(deadline_s=60)
+        assert by_node(city)[apart.address] == 2
+        apart.leave()
+        eventually(lambda: not apart.lives, within_s=40, says="the node ends when it is empty")
+        eventually(lambda: sum(by_node(city).values()) == 6, within_s=20)
+        assert load.stop()
+        found = reckon(city, list(read_file(load.path, load.seed)), from_log=False)
+        assert found["lost"] == 0
+        assert found["differences"] == 0, found["differences_shown"]
+        assert found["ledger_balanced"], found["entities_unbalanced"]
