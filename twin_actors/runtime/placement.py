@@ -31,26 +31,39 @@ class ActorPlan:
     entities: tuple[int, ...]
 
 
-def size_of(scenario: Scenario, kind: str) -> int:
+Labels = tuple[tuple[str, tuple[str, ...]], ...]
+"""By label the values of which a node must have one; sorted, so that they can be compared."""
+
+
+def labels_of(scenario: Scenario, kind: str) -> Labels:
+    """What the node of a kind's twins must be called."""
+    return tuple(sorted(scenario.placement.labels.get(kind, {}).items()))
+
+
+def size_of(scenario: Scenario, kind: str, cores: int | None = None) -> int:
     """How many twins of a kind share an actor at most."""
     setting = scenario.placement.of(kind)
-    return max(1, math.ceil(len(scenario.entities) / (os.cpu_count() or 1))) if setting == "auto" else int(setting)
+    if setting != "auto":
+        return int(setting)
+    return max(1, math.ceil(len(scenario.entities) / (cores or os.cpu_count() or 1)))
 
 
-def plan_actors(scenario: Scenario) -> tuple[ActorPlan, ...]:
-    """Twin actors in scenario order. Kinds with the same setting are packed side by side, a kind's twins together.
+def plan_actors(scenario: Scenario, cores: int | None = None) -> tuple[ActorPlan, ...]:
+    """Twin actors in scenario order. Kinds with the same setting are packed side by side, a kind's twins together;
+    those that need nodes of different labels never are.
 
-    ``auto`` packs everything into as many actors as the machine has cores, and at least one a router.
+    ``auto`` packs everything into as many actors as there are ``cores`` (of this machine, unless told), and at least
+    one a router.
     """
-    by_setting: dict[tuple[str, int], list[int]] = {}
-    total = len(scenario.entities)
+    by_setting: dict[tuple[str, int, Labels], list[int]] = {}
     routers = scenario.routers_of_entities()
-    order = sorted(range(total), key=lambda number: scenario.entities[number].kind)
+    order = sorted(range(len(scenario.entities)), key=lambda number: scenario.entities[number].kind)
     for number in order:
-        size = size_of(scenario, scenario.entities[number].kind)
-        by_setting.setdefault((routers[number], size), []).append(number)
+        size = size_of(scenario, scenario.entities[number].kind, cores)
+        labels = labels_of(scenario, scenario.entities[number].kind)
+        by_setting.setdefault((routers[number], size, labels), []).append(number)
     plans: list[ActorPlan] = []
-    for (router, size), numbers in by_setting.items():
+    for (router, size, _), numbers in by_setting.items():
         # the offsets in an actor's snapshots are those of its router's log: another router, another name
         at = f"@{router}" if router else ""
         if size == 1:

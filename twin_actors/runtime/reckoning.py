@@ -70,6 +70,7 @@ def standing(routing: Routing, links: Links) -> dict[str, Any]:
         "actors": {
             link.share.name: {
                 "standing": link.standing.value,
+                "caught_up": link.caught_up,
                 "epoch": link.share.epoch,
                 "router_epoch": routing.epoch,
                 "received": routing.received_by(link.share),

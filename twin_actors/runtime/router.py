@@ -425,6 +425,20 @@ class Router:
         """The newest device time that any twin has seen."""
         return self._ask(self._inbox.latest_s)
 
+    def hold(self, actors: Sequence[str], for_s: float) -> dict[str, int]:
+        """Send some twin actors nothing for a while, so that they can be moved; see ``Links.hold``."""
+        until = time.monotonic() + for_s
+        return self._ask(lambda: {name: self._links.hold(name, until) for name in actors})
+
+    def let_go(self, actors: Sequence[str]) -> None:
+        """Their moves are over."""
+
+        def work() -> None:
+            for name in actors:
+                self._links.let_go(name, time.monotonic())
+
+        self._ask(work)
+
     def keep(self) -> int:
         """Have the twins and this router save snapshots now. Returns the log's offset."""
 
