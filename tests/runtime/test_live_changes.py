@@ -1,10 +1,13 @@
 """Changes of a city that runs: entities come, go and are renamed under load, and no reading is lost."""
 
+import json
 import threading
 
 import pytest
+from typer.testing import CliRunner
 
 from tests.chaos.truth import OfflineTwins, log_of
+from twin_actors.cli.app import app
 from twin_actors.runtime.applying import ChangeRefused
 from twin_actors.testing.live import devices_of, living, same_twin, settled, twins_inside
 
@@ -130,7 +133,19 @@ def test_attributes_and_actors_change_and_what_only_a_launch_can_do_is_refused(t
             city.apply(path)
         with pytest.raises(ValueError, match="single twin"):
             city.split("twin:venue/hall@halls")
-        city.remove("footfall/b", "footfall/c")
+        entities = "\n".join([FOUR[0], FOUR[3], HALL.replace("1500", "1900")])
+        path.write_text(CITY.format(name="refining", entities=entities).partition("relations:")[0])
+        shown = CliRunner().invoke(app, ["apply", str(path), "--dry-run"])
+        assert shown.stdout.splitlines()[:-1] == [
+            "- footfall/b",
+            "- footfall/c",
+            "~ venue/hall: capacity_persons 1800 → 1900",
+            "~ relations",
+        ]
+        assert len(city.ids) == 5
+        done = CliRunner().invoke(app, ["apply", str(path), "--json"])
+        assert done.exit_code == 0, done.stderr
+        assert json.loads(done.stdout)["applied"] is True
         assert sorted(city.ids) == ["footfall/a", "footfall/d", "venue/hall"]
         assert city.scenario.relations == ()
         assert city.ledger().unexplained == 0
