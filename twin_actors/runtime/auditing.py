@@ -53,6 +53,10 @@ class Auditor:
         self._looks = 0
         self._unbalanced = 0
 
+    def follow(self, plan: CityPlan) -> None:
+        """Go by the plan of a city that has been changed."""
+        self._plan = plan
+
     def look(self) -> None:
         """One look, if it is due."""
         if time.monotonic() - self._looked < LOOK_EVERY_S:

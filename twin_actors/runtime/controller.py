@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
+import time
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError
 
+from twin_actors.runtime import applying
+from twin_actors.runtime.applying import ChangeRefused, planned
 from twin_actors.runtime.auditing import Auditor
+from twin_actors.runtime.changing import Change, untouched
 from twin_actors.runtime.council import AlertEvent
-from twin_actors.runtime.crew import AGGREGATOR, Crew
+from twin_actors.runtime.crew import AGGREGATOR, Crew, wanted_by
 from twin_actors.runtime.historian import Historian
 from twin_actors.runtime.patience import patiently
 from twin_actors.runtime.placement import LaunchRefused
 from twin_actors.runtime.placing import Placer
 from twin_actors.runtime.plan import CityPlan
 from twin_actors.runtime.whereabouts import Whereabouts
-from twin_actors.store import StoreDamaged, StoreUnavailable
+from twin_actors.scenario.model import Scenario
+from twin_actors.store import LogTrimmed, StoreDamaged, StoreUnavailable
 
 log = logging.getLogger(__name__)
 
 NAME = "controller"
 CHECK_EVERY_S = 2.0
 SAVE_DEADLINE_S = 15.0
+END_DEADLINE_S = 20.0
 
 
 class Controller:
@@ -39,15 +48,15 @@ class Controller:
         self._folder, self._namespace = folder, namespace
         self._plan = CityPlan.load(folder)
         self._store = patiently(self._plan.open_store)
+        self._epoch = patiently(lambda: self._store.next_epoch(NAME))
+        self._whereabouts = patiently(lambda: Whereabouts(self._store))
+        self._crew = Crew(folder, namespace, self._plan, self._whereabouts)
+        self._placer = Placer(self._crew, self._whereabouts, self._end_if_outdated)
+        self._tending = self._crew.lock  # held by whoever creates or ends actors
         self._answered = 0
         self._phase = "idle"
         self._error = ""
         self._recreated = 0
-        self._epoch = patiently(lambda: self._store.next_epoch(NAME))
-        whereabouts = patiently(lambda: Whereabouts(self._store))
-        self._crew = Crew(folder, namespace, self._plan, whereabouts)
-        self._placer = Placer(self._crew, whereabouts, self._end_if_outdated)
-        self._whereabouts = whereabouts
         self._historian = Historian(self._plan, self._store)
         self._auditor = Auditor(self._plan, namespace, lambda: self._historian.trouble, self.progress)
         self._stopping = threading.Event()
@@ -120,15 +129,11 @@ class Controller:
 
     def _run(self) -> None:
         try:
-            self._placer.spread()
-            for router in self._crew.routers:
-                self._crew.create(router)
-            pending = {self._crew.create(name).hello.remote(): name for name in self._crew.twin_actors}
-            while pending and not self._stopping.is_set():
-                ready, _ = ray.wait(list(pending), num_returns=1, timeout=1.0)
-                for ref in ready:
-                    self._met(pending.pop(ref), ref)
-            self._crew.create(AGGREGATOR)
+            cut_short = CityPlan.next(self._folder)
+            if cut_short is not None:
+                log.warning("a change of the city was cut short; it is carried out now")
+                self._carry_out(cut_short)
+            self._create_all()
             self._phase = "running"
         except LaunchRefused as error:
             self._phase, self._error = "refused", str(error)
@@ -141,11 +146,91 @@ class Controller:
         while not self._stopping.wait(CHECK_EVERY_S):
             try:
                 self._end_if_outdated()
-                self._reconcile()
-                self._auditor.look()
+                with self._tending:
+                    self._reconcile()
+                    self._auditor.look()
             except Exception as error:  # the city goes on, and so must whoever looks after it
                 self._error = f"{type(error).__name__}: {error}"
                 log.exception("looking after the city failed")
+
+    def _create_all(self) -> None:
+        """Create whatever is not there: routers, twin actors, and when these have answered, the aggregator."""
+        self._placer.spread()
+        for router in self._crew.routers:
+            self._crew.create(router)
+        pending = {self._crew.create(name).hello.remote(): name for name in self._crew.twin_actors}
+        while pending and not self._stopping.is_set():
+            ready, _ = ray.wait(list(pending), num_returns=1, timeout=1.0)
+            for ref in ready:
+                self._met(pending.pop(ref), ref)
+        self._crew.create(AGGREGATOR)
+
+    # -- changes -----------------------------------------------------------------------------------------------
+
+    def change(self, scenario: bytes, renamed: Mapping[str, str], split: str = "") -> Change:
+        """Take over another scenario (as ``Scenario.to_json`` writes it) while the city runs; see ``City.apply``.
+
+        Routers, aggregator and the twin actors that are touched stop for some seconds: meanwhile the broker keeps what
+        comes at QoS 1. Raises ChangeRefused and ValueError, with the city as it was.
+        """
+        with self._placer.still(), self._tending:  # no twin actor is on its way to another node
+            if self._phase != "running":
+                raise ChangeRefused(f"the city is {self._phase}: try again when it runs")
+            new, change = planned(self._store, self._plan, Scenario.from_json(scenario), renamed, split)
+            try:
+                self._placer.check_labels(wanted_by(new))
+            except LaunchRefused as error:
+                raise ChangeRefused(str(error)) from error
+            if not change.empty or split:
+                applying.begin(Path(self._folder), new)
+                self._phase = "changing"
+                try:
+                    self._carry_out(new)
+                    self._create_all()
+                finally:
+                    self._phase = "running"
+            return change
+
+    def _carry_out(self, new: CityPlan) -> None:
+        """Stop what the change touches, move the twins, and go by the new plan; what is missing is created later."""
+        old, folder = self._plan, Path(self._folder)
+        living_on = untouched(old, new)
+        touched = [actor.name for actor in old.actors if actor.name not in living_on]
+        self._stop_in_order(old.routers)
+        self._save_twins(touched)
+        self._end_for_good(["aggregator", *old.routers, *touched])
+        try:
+            patiently(lambda: applying.move_twins(folder, self._store, old, new))
+        except (StoreUnavailable, StoreDamaged, LogTrimmed, ValueError) as error:
+            applying.give_up(folder)
+            log.exception("the change could not be carried out")
+            self._create_all()
+            raise ChangeRefused(f"the twins could not be moved, and the city goes on as it was: {error}") from error
+        self._plan = CityPlan.load(folder)
+        self._crew.take(self._plan, living_on)
+        self._answered = len(self._crew.hellos)
+        self._historian.follow(self._plan)
+        self._auditor.follow(self._plan)
+
+    def _end_for_good(self, names: Sequence[str]) -> None:
+        """End actors and return when Ray has forgotten their names. Raises TimeoutError."""
+        for name in names:
+            with contextlib.suppress(ValueError):  # it is not there
+                ray.kill(ray.get_actor(name, namespace=self._namespace))
+        deadline = time.monotonic() + END_DEADLINE_S
+        waiting = list(names)
+        while waiting:
+            waiting = [name for name in waiting if self._is_there(name)]
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{waiting[:3]} did not end within {END_DEADLINE_S:g} s")
+            time.sleep(0.02)  # Ray tells nobody when a name is free; the loop has a deadline
+
+    def _is_there(self, name: str) -> bool:
+        try:
+            ray.get_actor(name, namespace=self._namespace)
+        except ValueError:
+            return False
+        return True
 
     def _met(self, name: str, ref: Any) -> None:
         """A twin actor has introduced itself, or it died meanwhile: then ``_reconcile`` looks after it."""
@@ -164,19 +249,17 @@ class Controller:
         for name in (*self._crew.routers, *self._crew.twin_actors, AGGREGATOR):
             if self._stopping.is_set():
                 return
-            with self._crew.lock:  # whoever moves an actor creates it again by itself
-                try:
-                    self._crew.find(name)
-                    continue
-                except ValueError:
-                    self._recreated += 1
-                    log.warning("%s has disappeared and is created again", name)
-                    handle = self._crew.create(name)
             try:
-                if name in self._crew.twin_actors:
-                    self._crew.meet(name, ray.get(handle.hello.remote(), timeout=30.0))
-            except (RayError, GetTimeoutError) as error:
-                self._error = f"{name}: {error}"
+                self._crew.find(name)
+            except ValueError:
+                self._recreated += 1
+                log.warning("%s has disappeared and is created again", name)
+                try:
+                    handle = self._crew.create(name)
+                    if name in self._crew.twin_actors:
+                        self._crew.meet(name, ray.get(handle.hello.remote(), timeout=30.0))
+                except (RayError, GetTimeoutError) as error:
+                    self._error = f"{name}: {error}"
         self._refresh()
 
     def _refresh(self) -> None:
@@ -201,10 +284,10 @@ class Controller:
         except (StoreUnavailable, StoreDamaged):
             return known  # the auditor raises the alarm
 
-    def _save_twins(self) -> None:
-        """Have every twin actor keep a last snapshot, so that the next launch has little to replay."""
+    def _save_twins(self, names: Collection[str]) -> None:
+        """Have twin actors keep a last snapshot, so that the next launch, or a change, has little to replay."""
         saving = {}
-        for name in self._crew.twin_actors:
+        for name in names:
             try:
                 saving[ray.get_actor(name, namespace=self._namespace).save.remote()] = name
             except ValueError:
@@ -218,18 +301,22 @@ class Controller:
         if late:
             log.warning("%d twin actors did not save in time; the log has what they need", len(late))
 
+    def _stop_in_order(self, routers: Sequence[str]) -> None:
+        """The aggregator first: what it has decided still finds its routers."""
+        for name in ("aggregator", *routers):
+            try:
+                ray.get(ray.get_actor(name, namespace=self._namespace).stop.remote(), timeout=12.0)
+            except (ValueError, RayError, TimeoutError) as error:
+                log.warning("%s did not stop in good order: %s", name, str(error).splitlines()[0])
+
     def stop(self, kill: bool) -> None:
         """Stop aggregator and router in good order; with ``kill`` end all actors too (Ray goes on without us)."""
         self._stopping.set()
         self._placer.stop()
         self._historian.stop()
         self._thread.join(timeout=10.0)
-        for name in ("aggregator", *self._plan.routers):
-            try:
-                ray.get(ray.get_actor(name, namespace=self._namespace).stop.remote(), timeout=12.0)
-            except (ValueError, RayError, TimeoutError) as error:
-                log.warning("%s did not stop in good order: %s", name, error)
-        self._save_twins()
+        self._stop_in_order(self._plan.routers)
+        self._save_twins(self._crew.twin_actors)
         self._phase = "stopped"
         if not kill:
             return

@@ -21,15 +21,20 @@ class Historian:
     """A thread beside the controller's: tidying may take minutes, and nobody waits for it."""
 
     def __init__(self, plan: CityPlan, store: Store) -> None:
-        settings = plan.scenario.retention
-        self._retention = Retention(raw_s=settings.raw_s, minute_s=settings.minute_s, hour_s=settings.hour_s)
-        self._clock, self._store, self._decode = plan.clock, store, HistoryDecoder(plan)
+        self.follow(plan)
+        self._clock, self._store = plan.clock, store
         self._stopping = threading.Event()
         self._done = Tidied()
         self._runs = 0
         self.trouble = ""
         self._thread = threading.Thread(target=self._run, name="historian", daemon=True)
         self._thread.start()
+
+    def follow(self, plan: CityPlan) -> None:
+        """Go by the plan of a city that has been changed."""
+        settings = plan.scenario.retention
+        self._retention = Retention(raw_s=settings.raw_s, minute_s=settings.minute_s, hour_s=settings.hour_s)
+        self._decode = HistoryDecoder(plan)
 
     def _run(self) -> None:
         while not self._stopping.wait(TIDY_EVERY_S):

@@ -484,7 +484,9 @@ def connect_ray(record: Record) -> None:
 
 def end(record: Record, folder: Path) -> None:
     """End exactly what this city started: devices first, then the actors, Ray, the broker."""
-    end_tree(record.devices)
+    held = Record.load(folder)
+    same = held is not None and held.launched_at_s == record.launched_at_s  # not that of a city launched since
+    end_tree(held.devices if held is not None and same else record.devices)  # a change may have started others
     _end_actors(record)
     if record.head is not None:
         _disconnect()  # before the head goes: afterwards Ray would wait for it for seconds
@@ -492,9 +494,19 @@ def end(record: Record, folder: Path) -> None:
         remove_ray_folder(record.ray_folder)
     if record.broker is not None:
         EmbeddedBroker.attach(record.broker).stop()
-    held = Record.load(folder)
-    if held is not None and held.launched_at_s == record.launched_at_s:  # not that of a city launched since
+    if same:
         (folder / RECORD_FILE).unlink(missing_ok=True)
+
+
+def renew_devices(city: str) -> None:
+    """Start the device host of a city anew, by the plan in force; none where nothing is simulated any more."""
+    folder = folder_of(city)
+    record = Record.load(folder)
+    if record is None:
+        return
+    end_tree(record.devices)
+    record.devices = start_devices(folder) if CityPlan.load(folder).scenario.sources else None
+    record.save(folder)
 
 
 def delete(city: str) -> bool:

@@ -27,6 +27,7 @@ from twin_actors.wire.decode import FieldMap, ReadingDecoder
 ROUTER = "router"
 SCENARIO_FILE = "scenario.json"
 PLAN_FILE = "plan.json"
+NEXT_FILE = "plan.next.json"
 
 
 class Reach(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +52,13 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     store: str
     actors: tuple[tuple[str, tuple[int, ...]], ...]
     numbers: tuple[int, ...] = ()  # lasting numbers of the entities in the log; empty: their places in the scenario
+    revision: int = 1  # how often the city has been changed since its launch, and 1
+    renamed: Mapping[str, str] = {}  # what the last change did beside: old ids by new ones
+
+    @property
+    def scenario_file(self) -> str:
+        """Beside the plan: one rename puts both in force."""
+        return SCENARIO_FILE if self.revision == 1 else f"scenario-{self.revision}.json"
 
 
 class CityPlan:
@@ -59,7 +67,7 @@ class CityPlan:
     def __init__(self, scenario: Scenario, plan: Plan, catalogue: Catalogue) -> None:
         self.scenario = scenario
         self.catalogue = catalogue
-        self._plan = plan
+        self.record = plan
         self.clock = Clock(**plan.clock)
         self.broker = plan.broker
         self.store_url = plan.store
@@ -73,16 +81,24 @@ class CityPlan:
     @classmethod
     def load(cls, folder: str | Path) -> CityPlan:
         """Raises FileNotFoundError when the city has never been launched from this folder."""
-        folder = Path(folder)
-        scenario = Scenario.from_json((folder / SCENARIO_FILE).read_bytes())
-        plan = msgspec.json.decode((folder / PLAN_FILE).read_bytes(), type=Plan)
+        return cls._load(Path(folder), PLAN_FILE)
+
+    @classmethod
+    def next(cls, folder: str | Path) -> CityPlan | None:
+        """The plan of a change that is under way, or was cut short."""
+        return cls._load(Path(folder), NEXT_FILE) if (Path(folder) / NEXT_FILE).exists() else None
+
+    @classmethod
+    def _load(cls, folder: Path, name: str) -> CityPlan:
+        plan = msgspec.json.decode((folder / name).read_bytes(), type=Plan)
+        scenario = Scenario.from_json((folder / plan.scenario_file).read_bytes())
         return cls(scenario, plan, load_catalogue())
 
     @staticmethod
-    def save(folder: Path, scenario: Scenario, plan: Plan) -> None:
+    def save(folder: Path, scenario: Scenario, plan: Plan, name: str = PLAN_FILE) -> None:
         """Write both files, readable by their owner only: they may hold the broker's password."""
-        for name, data in ((SCENARIO_FILE, scenario.to_json()), (PLAN_FILE, msgspec.json.encode(plan))):
-            path = folder / name
+        for file, data in ((plan.scenario_file, scenario.to_json()), (name, msgspec.json.encode(plan))):
+            path = folder / file
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with os.fdopen(descriptor, "wb") as file:
                 os.fchmod(file.fileno(), 0o600)  # also where the file was there before
@@ -118,7 +134,7 @@ class CityPlan:
         own = [number for number, router in enumerate(self.router_of) if router == name]
         place = {number: new for new, number in enumerate(own)}
         plan = msgspec.structs.replace(
-            self._plan,
+            self.record,
             numbers=tuple(self.numbers[number] for number in own),
             actors=tuple(
                 (actor.name, tuple(place[number] for number in actor.entities))
