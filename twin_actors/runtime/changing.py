@@ -152,7 +152,6 @@ class _Packing:
         self._hold(name, together if automatic else together[: self._sizes[first]])
 
     def _key(self, number: int) -> tuple[str, int, Labels]:
-        """Only twins of the same share an actor: router, how many at most, and what their node must be called."""
         return self._routers[number], self._sizes[number], labels_of(self._new, self._new.entities[number].kind)
 
     def _fits(self, name: str, number: int) -> bool:

@@ -13,11 +13,12 @@ from typing import Any
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError
 
-from twin_actors.runtime.applying import ChangeRefused, begin, give_up, move_twins, planned
+from twin_actors.runtime import applying
+from twin_actors.runtime.applying import ChangeRefused, planned
 from twin_actors.runtime.auditing import Auditor
 from twin_actors.runtime.changing import Change, untouched
 from twin_actors.runtime.council import AlertEvent
-from twin_actors.runtime.crew import AGGREGATOR, Crew
+from twin_actors.runtime.crew import AGGREGATOR, Crew, wanted_by
 from twin_actors.runtime.ending import end_for_good, save_twins, stop_in_order
 from twin_actors.runtime.historian import Historian
 from twin_actors.runtime.patience import patiently
@@ -32,8 +33,6 @@ log = logging.getLogger(__name__)
 
 NAME = "controller"
 CHECK_EVERY_S = 2.0
-REARRANGED_WITHIN_S = 30.0
-"""How long a change waits for twin actors that are being moved."""
 
 
 class Controller:
@@ -46,15 +45,15 @@ class Controller:
         self._folder, self._namespace = folder, namespace
         self._plan = CityPlan.load(folder)
         self._store = patiently(self._plan.open_store)
+        self._epoch = patiently(lambda: self._store.next_epoch(NAME))
+        self._whereabouts = patiently(lambda: Whereabouts(self._store))
+        self._crew = Crew(folder, namespace, self._plan, self._whereabouts)
+        self._placer = Placer(self._crew, self._whereabouts, self._end_if_outdated)
+        self._tending = self._crew.lock  # held by whoever creates or ends actors
         self._answered = 0
         self._phase = "idle"
         self._error = ""
         self._recreated = 0
-        self._epoch = patiently(lambda: self._store.next_epoch(NAME))
-        whereabouts = patiently(lambda: Whereabouts(self._store))
-        self._crew = Crew(folder, namespace, self._plan, whereabouts)
-        self._placer = Placer(self._crew, whereabouts, self._end_if_outdated)
-        self._whereabouts = whereabouts
         self._historian = Historian(self._plan, self._store)
         self._auditor = Auditor(self._plan, namespace, lambda: self._historian.trouble, self.progress)
         self._stopping = threading.Event()
@@ -131,7 +130,6 @@ class Controller:
             if cut_short is not None:
                 log.warning("a change of the city was cut short; it is carried out now")
                 self._carry_out(cut_short)
-            self._placer.spread()
             self._create_all()
             self._phase = "running"
         except LaunchRefused as error:
@@ -145,14 +143,16 @@ class Controller:
         while not self._stopping.wait(CHECK_EVERY_S):
             try:
                 self._end_if_outdated()
-                self._reconcile()
-                self._auditor.look()
+                with self._tending:
+                    self._reconcile()
+                    self._auditor.look()
             except Exception as error:  # the city goes on, and so must whoever looks after it
                 self._error = f"{type(error).__name__}: {error}"
                 log.exception("looking after the city failed")
 
     def _create_all(self) -> None:
         """Create whatever is not there: routers, twin actors, and when these have answered, the aggregator."""
+        self._placer.spread()
         for router in self._crew.routers:
             self._crew.create(router)
         pending = {self._crew.create(name).hello.remote(): name for name in self._crew.twin_actors}
@@ -170,20 +170,16 @@ class Controller:
         Routers, aggregator and the twin actors that are touched stop for some seconds: meanwhile the broker keeps what
         comes at QoS 1. Raises ChangeRefused and ValueError, with the city as it was.
         """
-        if not self._crew.rearranging.acquire(timeout=REARRANGED_WITHIN_S):
-            raise ChangeRefused("twin actors are being moved: try again in a moment; see 'twin-actors ps'")
-        try:
-            return self._change(scenario, renamed, split)
-        finally:
-            self._crew.rearranging.release()
-
-    def _change(self, scenario: bytes, renamed: Mapping[str, str], split: str) -> Change:
-        with self._crew.lock:
+        with self._placer.still(), self._tending:  # no twin actor is on its way to another node
             if self._phase != "running":
                 raise ChangeRefused(f"the city is {self._phase}: try again when it runs")
             new, change = planned(self._store, self._plan, Scenario.from_json(scenario), renamed, split)
+            try:
+                self._placer.check_labels(wanted_by(new))
+            except LaunchRefused as error:
+                raise ChangeRefused(str(error)) from error
             if not change.empty or split:
-                begin(Path(self._folder), new)
+                applying.begin(Path(self._folder), new)
                 self._phase = "changing"
                 try:
                     self._carry_out(new)
@@ -201,16 +197,14 @@ class Controller:
         save_twins(self._crew, touched)
         end_for_good(self._crew, [AGGREGATOR, *old.routers, *touched])
         try:
-            patiently(lambda: move_twins(folder, self._store, old, new))
+            patiently(lambda: applying.move_twins(folder, self._store, old, new))
         except (StoreUnavailable, StoreDamaged, LogTrimmed, ValueError) as error:
-            give_up(folder)
+            applying.give_up(folder)
             log.exception("the change could not be carried out")
             self._create_all()
             raise ChangeRefused(f"the twins could not be moved, and the city goes on as it was: {error}") from error
         self._plan = CityPlan.load(folder)
-        self._crew.take(self._plan)
-        for name in touched:
-            self._crew.hellos.pop(name, None)
+        self._crew.take(self._plan, living_on)
         self._answered = len(self._crew.hellos)
         self._historian.follow(self._plan)
         self._auditor.follow(self._plan)
@@ -232,19 +226,17 @@ class Controller:
         for name in (*self._crew.routers, *self._crew.twin_actors, AGGREGATOR):
             if self._stopping.is_set():
                 return
-            with self._crew.lock:  # whoever moves an actor creates it again by itself
-                try:
-                    self._crew.find(name)
-                    continue
-                except ValueError:
-                    self._recreated += 1
-                    log.warning("%s has disappeared and is created again", name)
-                    handle = self._crew.create(name)
             try:
-                if name in self._crew.twin_actors:
-                    self._crew.meet(name, ray.get(handle.hello.remote(), timeout=30.0))
-            except (RayError, GetTimeoutError) as error:
-                self._error = f"{name}: {error}"
+                self._crew.find(name)
+            except ValueError:
+                self._recreated += 1
+                log.warning("%s has disappeared and is created again", name)
+                try:
+                    handle = self._crew.create(name)
+                    if name in self._crew.twin_actors:
+                        self._crew.meet(name, ray.get(handle.hello.remote(), timeout=30.0))
+                except (RayError, GetTimeoutError) as error:
+                    self._error = f"{name}: {error}"
         self._refresh()
 
     def _refresh(self) -> None:

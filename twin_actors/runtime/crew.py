@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,20 @@ class Wanted:
     twins: int
 
 
+def wanted_by(plan: CityPlan) -> dict[str, Wanted]:
+    """The twin actors of a plan, by name."""
+    scenario, entities = plan.scenario, plan.scenario.entities
+    in_a_cluster = scenario.cluster is not None  # labels are of its nodes; a head of the city's own has none
+    return {
+        actor.name: Wanted(
+            router=plan.router_of[actor.entities[0]],
+            labels=dict(labels_of(scenario, entities[actor.entities[0]].kind)) if in_a_cluster else {},
+            twins=len(actor.entities),
+        )
+        for actor in plan.actors
+    }
+
+
 class Crew:
     """Creates actors and finds them. ``lock`` is held by whoever ends one to create it again, so that nobody who
     finds the name missing meanwhile creates it elsewhere."""
@@ -40,24 +54,13 @@ class Crew:
     def __init__(self, folder: str, namespace: str, plan: CityPlan, whereabouts: Whereabouts) -> None:
         self._folder, self._namespace, self._whereabouts = folder, namespace, whereabouts
         self.lock = threading.RLock()
-        self.rearranging = threading.Lock()  # held by whoever moves twin actors, or changes the city
         self.hellos: dict[str, Hello] = {}
         self.take(plan)
 
-    def take(self, plan: CityPlan) -> None:
-        """Make what this plan wants from now on."""
-        self.plan = plan
-        self.routers = plan.routers
-        scenario, entities = plan.scenario, plan.scenario.entities
-        in_a_cluster = scenario.cluster is not None  # labels are of its nodes; a head of the city's own has none
-        self.twin_actors = {
-            actor.name: Wanted(
-                router=plan.router_of[actor.entities[0]],
-                labels=dict(labels_of(scenario, entities[actor.entities[0]].kind)) if in_a_cluster else {},
-                twins=len(actor.entities),
-            )
-            for actor in plan.actors
-        }
+    def take(self, plan: CityPlan, living_on: Collection[str] = ()) -> None:
+        """Make what this plan wants from now on; of those who have introduced themselves only these go on living."""
+        self.plan, self.routers, self.twin_actors = plan, plan.routers, wanted_by(plan)
+        self.hellos = {name: hello for name, hello in self.hellos.items() if name in living_on}
 
     def find(self, name: str) -> Any:
         """Raises ValueError where nobody has this name."""

@@ -35,17 +35,16 @@ Labels = tuple[tuple[str, tuple[str, ...]], ...]
 """By label the values of which a node must have one; sorted, so that they can be compared."""
 
 
+def size_of(scenario: Scenario, kind: str, cores: int | None = None) -> int:
+    """How many twins of a kind share an actor at most; ``auto``: so many that each core has one."""
+    setting = scenario.placement.of(kind)
+    cores = cores or os.cpu_count() or 1
+    return max(1, math.ceil(len(scenario.entities) / cores)) if setting == "auto" else int(setting)
+
+
 def labels_of(scenario: Scenario, kind: str) -> Labels:
     """What the node of a kind's twins must be called."""
     return tuple(sorted(scenario.placement.labels.get(kind, {}).items()))
-
-
-def size_of(scenario: Scenario, kind: str, cores: int | None = None) -> int:
-    """How many twins of a kind share an actor at most."""
-    setting = scenario.placement.of(kind)
-    if setting != "auto":
-        return int(setting)
-    return max(1, math.ceil(len(scenario.entities) / (cores or os.cpu_count() or 1)))
 
 
 def plan_actors(scenario: Scenario, cores: int | None = None) -> tuple[ActorPlan, ...]:
@@ -56,12 +55,13 @@ def plan_actors(scenario: Scenario, cores: int | None = None) -> tuple[ActorPlan
     one a router.
     """
     by_setting: dict[tuple[str, int, Labels], list[int]] = {}
+    total = len(scenario.entities)
     routers = scenario.routers_of_entities()
-    order = sorted(range(len(scenario.entities)), key=lambda number: scenario.entities[number].kind)
+    order = sorted(range(total), key=lambda number: scenario.entities[number].kind)
     for number in order:
-        size = size_of(scenario, scenario.entities[number].kind, cores)
-        labels = labels_of(scenario, scenario.entities[number].kind)
-        by_setting.setdefault((routers[number], size, labels), []).append(number)
+        kind = scenario.entities[number].kind
+        setting = routers[number], size_of(scenario, kind, cores), labels_of(scenario, kind)
+        by_setting.setdefault(setting, []).append(number)
     plans: list[ActorPlan] = []
     for (router, size, _), numbers in by_setting.items():
         # the offsets in an actor's snapshots are those of its router's log: another router, another name

@@ -6,8 +6,8 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -15,7 +15,7 @@ import ray
 from ray.exceptions import RayError
 
 from twin_actors.runtime.balancing import Move, Plan, Room, Standing, evacuated, evened, suits
-from twin_actors.runtime.crew import AGGREGATOR, OTHER_BYTES, Crew
+from twin_actors.runtime.crew import AGGREGATOR, OTHER_BYTES, Crew, Wanted
 from twin_actors.runtime.moving import AWAY, Mover
 from twin_actors.runtime.nodes import Node, living_nodes, shown_labels
 from twin_actors.runtime.placement import LaunchRefused
@@ -46,6 +46,7 @@ class Placer:
         self._changed_at: float | None = None  # nodes have come or gone, and nothing has been evened out since
         self._ordered: list[Move] = []
         self._lock = threading.Lock()
+        self._turn = threading.Lock()  # held while anything is moved
         self._received: dict[str, tuple[float, int]] = {}
         self._rates: dict[str, float] = {}
         self._rated_at = float("-inf")
@@ -63,14 +64,7 @@ class Placer:
         Raises LaunchRefused where no node has the labels that a kind wants, with those that there are.
         """
         self._look()
-        for name, wanted in self._crew.twin_actors.items():
-            if wanted.labels and not any(suits(room, wanted.labels) for room in self._rooms()):
-                said = ", ".join(f"{label}={' or '.join(values)}" for label, values in wanted.labels.items())
-                raise LaunchRefused(
-                    f"placement.labels: no node that can hold {name} has the label {said}; the labels there are: "
-                    f"{shown_labels(self._nodes.values())}. Start its node with ray start --labels "
-                    f"{said.split(' or ')[0]}, or change the scenario"
-                )
+        self.check_labels(self._crew.twin_actors)
         if len(self._rooms()) < 2:
             return
         there = self._crew.living()
@@ -86,6 +80,23 @@ class Placer:
         ]
         plan = evacuated(self._rooms(), standing)
         self._whereabouts.wished = {move.actor: move.target for move in plan.moves if not move.source}
+
+    def check_labels(self, twin_actors: Mapping[str, Wanted]) -> None:
+        """Raises LaunchRefused where no node has the labels that a twin actor wants, with those that there are."""
+        for name, wanted in twin_actors.items():
+            if wanted.labels and not any(suits(room, wanted.labels) for room in self._rooms()):
+                said = ", ".join(f"{label}={' or '.join(values)}" for label, values in wanted.labels.items())
+                raise LaunchRefused(
+                    f"placement.labels: no node that can hold {name} has the label {said}; the labels there are: "
+                    f"{shown_labels(self._nodes.values())}. Start its node with ray start --labels "
+                    f"{said.split(' or ')[0]}, or change the scenario"
+                )
+
+    @contextmanager
+    def still(self) -> Iterator[None]:
+        """No move is under way, and none begins, for the length of a with-block."""
+        with self._turn:
+            yield
 
     def start(self) -> None:
         self._thread.start()
@@ -162,12 +173,13 @@ class Placer:
     def _run(self) -> None:
         while not self._stopping.wait(LOOK_EVERY_S if len(self._nodes) > 1 else LOOK_ALONE_EVERY_S):
             try:
-                self._look()
-                self._see()
-                self._mover.resume()
-                while self._work() and not self._stopping.is_set():
-                    self._look()
-                    self._see()
+                busy = True
+                while busy and not self._stopping.is_set():
+                    with self._turn:
+                        self._look()
+                        self._see()
+                        self._mover.resume()
+                        busy = self._work()
                 self._trouble = ""
             except (*AWAY, StoreUnavailable) as error:
                 self._trouble = f"{type(error).__name__}: {str(error).splitlines()[0]}"
