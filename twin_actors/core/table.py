@@ -14,13 +14,13 @@ from twin_actors.core import estimation as est
 from twin_actors.core.cleaning import Cleaned, CleaningMemory, CleaningRules, Fate, clean
 from twin_actors.core.columns import Column
 from twin_actors.core.detection.ensemble import detect, flag
-from twin_actors.core.detection.memory import DetectionMemory
+from twin_actors.core.detection.memory import DetectionMemory, of_older_snapshot
 from twin_actors.core.detection.reasons import reason
 from twin_actors.core.fidelity import DRIFTS, Fidelity, FidelityShown
 from twin_actors.core.inputs import Batch, Channel, portions, rounds
 from twin_actors.core.kind import Kind, Need
 from twin_actors.core.monitoring import Latches, monitor
-from twin_actors.core.places import Places, place_of
+from twin_actors.core.places import Places, place_of, run_of
 from twin_actors.core.rolling import Held, roll
 from twin_actors.core.windows import WindowTable
 
@@ -86,6 +86,8 @@ class TwinTable:
             )
         self._rules = CleaningRules.of(kind.reading)
         self._plan = est.MeasurementPlan.of(kind)
+        reading = kind.reading.layout
+        self._watched = np.flatnonzero([reading.fields[name].watched for name in reading.field_of_row()])
         self._joint = est.JointPlan.of(kind) if kind.filter == "joint" else None
         state = kind.state.layout
         self._low, self._high = state.per_row("minimum"), state.per_row("maximum")
@@ -102,8 +104,8 @@ class TwinTable:
         self.cleaning = CleaningMemory.empty(kind.reading.layout.rows, n)
         self.windows = WindowTable(kind, n)
         self.latches = Latches.empty(len(kind.alerts), n)
-        self.detection = DetectionMemory.empty(kind.reading.layout.rows, n)
-        self.score = np.full((kind.reading.layout.rows, n), np.nan)
+        self.detection = DetectionMemory.empty(len(self._watched), n)
+        self.score = np.full((reading.rows, n), np.nan, np.float32)  # NaN: not watched, or nothing usable was said
         self.fidelity = Fidelity.empty(kind.reading.layout.rows, n)
         # as declared by the kind for all its twins (no memory of their own) until set_noises gives each its own
         self.sd2 = np.broadcast_to(self._plan.sd2, (kind.reading.layout.rows, n))
@@ -195,8 +197,9 @@ class TwinTable:
             cleaned.fate[column] = Fate.REJECTED
             rejections.append(Rejection(int(positions[column]), "model_failed", self.failures[self.ids[twin]]))
         if (cleaned.refused | (cleaned.accepted & ~cleaned.usable)).any():
-            found = flag(self.detection, twins, at_s, values, cleaned.verdict)
-            self.score[:, twins] = np.where(found, 1.0, self.score[:, twins])
+            rows = self._watched
+            found = np.nonzero(flag(self.detection, twins, at_s, values[rows], cleaned.verdict[rows]))
+            self.score[rows[found[0]], twins[found[1]]] = 1.0
         for column in map(int, np.flatnonzero(cleaned.fate == Fate.REJECTED)):
             if column in failed:
                 continue
@@ -278,15 +281,21 @@ class TwinTable:
                 mine[..., place] = changed
         self.x[:, place] = self._limited(estimate.x)
         self.variance[:, place] = estimate.variance
-        self.score[:, place] = detect(
-            self.detection,
-            twins,
-            at_s,
-            values,
-            estimate.innovation,
-            estimate.innovation_variance,
-            self._rules.total,
-        )
+        watched = run_of(self._watched)
+        if len(self._watched):
+            score = detect(
+                self.detection,
+                twins,
+                at_s,
+                values[watched],
+                estimate.innovation[watched],
+                estimate.innovation_variance[watched],
+                self._rules.total[watched],
+            )
+            if isinstance(watched, slice):
+                self.score[watched, place] = score
+            else:
+                self.score[watched[:, None], twins] = score
         self.fidelity.record(estimate.innovation, estimate.innovation_variance, place)
         if not self.windows.empty:
             self.windows.record(values, usable, at_s, twins)
@@ -446,10 +455,11 @@ class TwinTable:
         if entity not in self.ids:
             raise KeyError(f"{entity} is not in this table of kind {self.kind.name}")
         twin, layout = self.ids.index(entity), self.kind.reading.layout
-        alarms = [self.detection.last_alarm(row, twin) for row in range(layout.rows)]
+        names = layout.field_of_row()
+        alarms = {int(row): self.detection.last_alarm(number, twin) for number, row in enumerate(self._watched)}
         return {
-            label: reason(label, layout.fields[name].unit, alarm)
-            for label, name, alarm in zip(layout.labels, layout.field_of_row(), alarms, strict=True)
+            layout.labels[row]: reason(layout.labels[row], layout.fields[names[row]].unit, alarm)
+            for row, alarm in alarms.items()
             if alarm["at_s"] >= since_s  # NaN: there was none
         }
 
@@ -487,6 +497,7 @@ class TwinTable:
         not have (see ``SERVICES``) begin anew, so that a version that learns more takes up the twins of an older one.
         """
         current = self.snapshot()
+        arrays = of_older_snapshot(arrays, self._watched)
         differing = [name for name in current.keys() ^ arrays.keys() if name.partition(".")[0] not in SERVICES]
         if differing:
             raise ValueError(f"snapshot of another model of kind {self.kind.name}: {', '.join(sorted(differing))}")
