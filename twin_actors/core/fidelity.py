@@ -59,7 +59,7 @@ class Fidelity:
 
     def record(self, innovation: Column, variance: Column, twins: NDArray[np.intp]) -> None:
         """Take in innovations with variances ``(rows, b)``, NaN where nothing came; ``twins (b,)`` are distinct."""
-        if innovation.shape[1] == self.error2.shape[1] and _in_order(twins):
+        if innovation.shape[1] == self.error2.shape[1] and in_order(twins):
             error2, covered = self.error2, self.covered  # all twins in their order: no gather
             self._fold(innovation, variance, error2, covered)
             return
@@ -93,7 +93,8 @@ class Fidelity:
         return self.drifting.copy()
 
 
-def _in_order(twins: NDArray[np.intp]) -> bool:
+def in_order(twins: NDArray[np.intp]) -> bool:
+    """Twins stand without a gap in ascending order, the first one first; there is at least one."""
     return bool(twins[0] == 0 and twins[-1] == len(twins) - 1 and (np.diff(twins) == 1).all())
 
 
