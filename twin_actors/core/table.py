@@ -16,12 +16,13 @@ from twin_actors.core.columns import Column
 from twin_actors.core.detection.ensemble import detect, flag
 from twin_actors.core.detection.memory import DetectionMemory, of_older_snapshot
 from twin_actors.core.detection.reasons import reason
-from twin_actors.core.fidelity import DRIFTS, Fidelity, FidelityShown
+from twin_actors.core.fidelity import Fidelity
 from twin_actors.core.inputs import Batch, Channel, portions, rounds
-from twin_actors.core.kind import Kind, Need
-from twin_actors.core.monitoring import Latches, monitor
+from twin_actors.core.kind import Kind
+from twin_actors.core.monitoring import Latches
 from twin_actors.core.places import Places, place_of, run_of
 from twin_actors.core.rolling import Held, roll
+from twin_actors.core.showing import Rolled, Shown, show
 from twin_actors.core.windows import WindowTable
 
 SERVICES = ("fidelity", "detection", "windows", "ewma")
@@ -46,26 +47,6 @@ class Applied:
 
     fates: NDArray[np.uint8]
     rejections: tuple[Rejection, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """Every twin of a table as it is at ``now_s``, ``n`` columns each; nothing of it is written back."""
-
-    now_s: float
-    x: Column
-    sd: Column
-    command: Column
-    desired: Column
-    couplings: Column
-    windows: Column
-    indicators: Mapping[str, Column]
-    alerts: Mapping[str, NDArray[np.bool_]]
-    needs: Mapping[str, Need]
-    proposed: Column | None
-    age_s: Column
-    revision: NDArray[np.int64]
-    fidelity: FidelityShown
 
 
 class TwinTable:
@@ -104,6 +85,7 @@ class TwinTable:
         self.cleaning = CleaningMemory.empty(kind.reading.layout.rows, n)
         self.windows = WindowTable(kind, n)
         self.latches = Latches.empty(len(kind.alerts), n)
+        self.turns = 0  # how often a look has found alerts raised or cleared
         self.detection = DetectionMemory.empty(len(self._watched), n)
         self.score = np.full((reading.rows, n), np.nan, np.float32)  # NaN: not watched, or nothing usable was said
         self.fidelity = Fidelity.empty(kind.reading.layout.rows, n)
@@ -411,41 +393,12 @@ class TwinTable:
 
         The latches are kept; nothing else changes. Twins that are ahead of ``now_s`` are shown at their own time.
         """
-        kind = self.kind
-        twins = np.arange(len(self))
-        until_s = np.maximum(self.time_s, now_s)
-        x, variance, _, command, coupling, _ = self._rolled(twins, until_s)
-        windows = self.windows.at(until_s, twins)
-        state, attributes = kind.state.of_block(x), kind.attributes.of_block(self.attributes)
-        in_force = kind.command.of_block(command.value)
-        indicators = {
-            name: np.broadcast_to(np.asarray(column, dtype=np.float64), (len(self),))
-            for name, column in kind.indicators(state, attributes, in_force, kind.windows.of_block(windows)).items()
-        }
-        scalars = {name: x[place.start] for name, place in kind.state.layout.places.items()}
-        constants = {name: self.attributes[place.start] for name, place in kind.attributes.layout.places.items()}
-        self.latches = monitor(kind.alerts, {**scalars, **indicators}, constants, self.latches, now_s)
-        proposed = None
-        if with_control and kind.control is not None:
-            proposed = kind.control(state, attributes, in_force, indicators).block((len(self),))
-        fidelity = FidelityShown.of(self.fidelity)
-        alerts = {alert.name: self.latches.active[row].copy() for row, alert in enumerate(kind.alerts)}
-        return Shown(
-            now_s=now_s,
-            x=x,
-            sd=np.sqrt(np.maximum(variance, 0.0)),
-            command=command.value,
-            desired=self.desired.copy(),
-            couplings=coupling.value,
-            windows=windows,
-            indicators=indicators,
-            alerts={**alerts, DRIFTS.name: fidelity.drifting},
-            needs={} if kind.needs is None else kind.needs(state, attributes, indicators),
-            proposed=proposed,
-            age_s=np.where(np.isfinite(self.heard_at_s), now_s - self.heard_at_s, np.inf),
-            revision=self.revision.copy(),
-            fidelity=fidelity,
-        )
+        return show(self, now_s, with_control=with_control)
+
+    def rolled(self, until_s: Column) -> Rolled:
+        """All twins moved to ``until_s (n,)``, nothing written back."""
+        x, variance, _, command, coupling, _ = self._rolled(np.arange(len(self)), until_s)
+        return Rolled(x, variance, command.value, coupling.value)
 
     def explain(self, entity: str, since_s: float = -np.inf) -> dict[str, str]:
         """Why a row of this twin last scored a half or more, by its label and in plain words; empty: never.

@@ -237,13 +237,9 @@ class City(Reshaped):
             raise KeyError(f"{self.name} has no entity {entity!r}{hint}")
         number = self._number[entity]
         actor = self._actor_of[number]
-        now_s = self.now_s()
-        shown = self._call(actor, "show", now_s, True).shown
-        reported = self._call(actor, "reported", entity)
+        shown, reported = self._call(actor, "show", entity, self.now_s())
         kind = self._plan.catalogue.kinds[self._kind_of[entity]]
-        own = [n for n in next(a for a in self._plan.actors if a.name == actor).entities
-               if self.scenario.entities[n].kind == kind.name]  # fmt: skip
-        return TwinCard(kind, self.scenario.entities[number], shown[kind.name], own.index(number), reported)
+        return TwinCard(kind, self.scenario.entities[number], shown, 0, reported)
 
     def now_s(self) -> float:
         """The city's time, seconds since the epoch."""

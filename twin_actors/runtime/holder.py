@@ -16,7 +16,8 @@ from twin_actors.core.cleaning import NO_KEY, Fate
 from twin_actors.core.columns import Column, Columns
 from twin_actors.core.inputs import Batch, Channel
 from twin_actors.core.kind import Kind
-from twin_actors.core.table import Shown, TwinTable
+from twin_actors.core.showing import Shown, Stamp, only, stamp, unchanged
+from twin_actors.core.table import TwinTable
 from twin_actors.runtime.notes import Told
 from twin_actors.runtime.packing import PackedBatch, unpack
 from twin_actors.wire.decode import ReadingDecoder
@@ -283,6 +284,26 @@ class Holder:
     def show(self, now_s: float, *, with_control: bool) -> dict[str, Shown]:
         """Every kind of this actor at ``now_s``."""
         return {group.table.kind.name: group.table.show(now_s, with_control=with_control) for group in self.groups}
+
+    def show_one(self, entity: str, now_s: float) -> Shown:
+        """One twin at ``now_s``. Raises KeyError."""
+        for group in self.groups:
+            if entity in group.table.ids:
+                return only(group.table.show(now_s), group.table.ids.index(entity))
+        raise KeyError(entity)
+
+    def look(self, now_s: float, known: Mapping[str, Stamp]) -> dict[str, tuple[Stamp, Shown | None]]:
+        """What every kind shows, None where that is what was shown at the stamp that the asker knows."""
+        looks: dict[str, tuple[Stamp, Shown | None]] = {}
+        for group in self.groups:
+            name, table = group.table.kind.name, group.table
+            before = known.get(name)
+            if before is not None and unchanged(table, before, now_s):
+                looks[name] = before._replace(at_s=now_s), None
+            else:
+                shown = table.show(now_s)
+                looks[name] = stamp(table, now_s), shown
+        return looks
 
     def reported(self, entity: str) -> dict[str, Any]:
         """The last reading of one twin, its quality and time, by row label."""
