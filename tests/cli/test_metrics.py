@@ -27,7 +27,9 @@ def silent_city(monkeypatch: pytest.MonkeyPatch) -> None:
         city = name or "little"
         return nullcontext(
             SimpleNamespace(
-                name=city, metrics=lambda: gather(city, lambda actor, method: None), metrics_targets=lambda: TARGETS
+                name=city,
+                metrics=lambda: gather(city, ("router",), lambda actor, method: None),
+                metrics_targets=lambda: TARGETS,
             )
         )
 

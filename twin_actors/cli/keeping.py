@@ -95,7 +95,12 @@ def verify(
 
 def _followed(name: str) -> str | None:
     """The log that the snapshots of an actor are offsets of."""
-    return None if name == AGGREGATOR else "router"
+    if name == AGGREGATOR:
+        return None
+    if name.split(":", 1)[0] == "router":
+        return name
+    router = name.partition("@")[2]
+    return f"router:{router}" if router else "router"
 
 
 def _store(name: str | None) -> Any:

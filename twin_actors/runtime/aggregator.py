@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 import ray
-from ray.exceptions import GetTimeoutError, RayError
+from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
 from twin_actors.core.deciding import PolicyInUse
 from twin_actors.runtime import minutes
@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 NAME = "aggregator"
 LOOK_DEADLINE_S = 2.0
 """How long a tick waits for a slow twin actor before it goes on with the older look at it."""
+HAND_OVER_DEADLINE_S = 15.0
 MOST_ERRORS = 100
 
 
@@ -47,7 +48,11 @@ class Aggregator:
         self._council = Council(plan.scenario, plan.catalogue, policies)
         self._store = patiently(plan.open_store)
         self._epoch = patiently(lambda: self._store.next_epoch(NAME))
-        self._answered = 0  # number of the last answer of a device that is in the book
+        self._routers, self._router_of = (
+            plan.routers,
+            {entity.id: router for entity, router in zip(plan.scenario.entities, plan.router_of, strict=True)},
+        )
+        self._answered: dict[str, int] = {}  # by router: number of the last answer of a device that is in the book
         self._in_hand = Effects()  # decided and recorded, not yet with the router
         self._saved = b""
         self._behind = False  # something decided is not kept yet
@@ -93,7 +98,8 @@ class Aggregator:
         state = msgspec.msgpack.decode(kept.blob, strict=False)
         tables = ("decisions", "commands", "allocations", "alerts")
         self._council.restore(state["council"], {table: self._store.records(table, KEPT) for table in tables})
-        self._ticks, self._answered = state["ticks"], state["answered"]
+        self._ticks, answered = state["ticks"], state["answered"]
+        self._answered = {self._routers[0]: answered} if isinstance(answered, int) else dict(answered)
         self._in_hand.commands = list(self._council.open_commands)  # the router knows those that it has by their id
         self._in_hand.couplings = [
             (entity, at_s, minutes.values_of(values)) for entity, at_s, values in state["couplings"]
@@ -128,17 +134,7 @@ class Aggregator:
             self._in_hand.trim()
             states = self._states(now_s)
             self._keep()
-        exchange = self._hand_over(self._in_hand, states)
-        with self._lock:
-            self._in_hand = Effects()
-            self._latest_s = max(self._latest_s, exchange.latest_s)
-            for answer in exchange.answers:
-                if answer.number > self._answered:
-                    self._council.answered(answer.id, done=answer.done, at_s=answer.at_s, note=answer.note)
-                    self._answered = answer.number
-            for command_id in exchange.unsent:
-                why = "could not be sent: no such entity, or too many waiting"
-                self._council.answered(command_id, done=False, at_s=now_s, note=why)
+        self._hand_over(states, now_s)
 
     def _now_s(self) -> float:
         if self._clock.mode != "events":
@@ -192,16 +188,67 @@ class Aggregator:
         self._states_at = time.monotonic()
         return [(entity, self._view.state_message(entity, now_s)) for entity in wanted.entities]
 
-    def _hand_over(self, effects: Effects, states: list[tuple[str, bytes]]) -> Exchange:
-        router = self._handle("router")
-        if router is None:
-            raise RuntimeError("the router is not there yet")
-        commands = [
-            Outgoing(c.id, c.decision, c.entity, c.values, c.issued_at_s, c.expires_at_s) for c in effects.commands
-        ]
-        ref = router.exchange.remote(commands, effects.couplings, effects.news, states, self._answered, self._epoch)
-        answer: Exchange = ray.get(ref, timeout=15.0)
-        return answer
+    def _hand_over(self, states: list[tuple[str, bytes]], now_s: float) -> None:
+        """Give every router its part of what is in hand; the part of one that is away stays in hand.
+
+        Raises RuntimeError when one was away.
+        """
+        parts = {name: self._part(name, states) for name in self._routers}
+        calls, missing = {}, []
+        for name, (effects, own_states) in parts.items():
+            router = self._handle(name)
+            if router is None:
+                missing.append(f"{name} is not there yet")
+                continue
+            commands = [
+                Outgoing(c.id, c.decision, c.entity, c.values, c.issued_at_s, c.expires_at_s) for c in effects.commands
+            ]
+            answered = self._answered.get(name, 0)
+            ref = router.exchange.remote(commands, effects.couplings, effects.news, own_states, answered, self._epoch)
+            calls[ref] = name
+        ray.wait(list(calls), num_returns=len(calls), timeout=HAND_OVER_DEADLINE_S)
+        for ref, name in calls.items():
+            try:
+                exchange: Exchange = ray.get(ref, timeout=0.1)
+            except StaleEpoch:
+                raise
+            except (RayError, GetTimeoutError) as error:
+                if isinstance(error, RayTaskError) and isinstance(error.cause, StaleEpoch):
+                    raise error.cause from error
+                self._handles.pop(name, None)
+                missing.append(f"{name}: {str(error).splitlines()[0]}")
+                continue
+            with self._lock:
+                self._in_hand = self._in_hand.without(parts[name][0])
+                self._take_answers(name, exchange, now_s)
+        if missing:
+            raise RuntimeError("; ".join(missing))
+
+    def _part(self, router: str, states: list[tuple[str, bytes]]) -> tuple[Effects, list[tuple[str, bytes]]]:
+        """What is in hand for one router; the main one also gets the news, and what is for nobody."""
+        if len(self._routers) == 1:
+            return self._in_hand, states
+        main = self._routers[0]
+
+        def own(entity: str) -> bool:
+            return self._router_of.get(entity, main) == router
+
+        effects = Effects(
+            [command for command in self._in_hand.commands if own(command.entity)],
+            [coupling for coupling in self._in_hand.couplings if own(coupling[0])],
+            self._in_hand.news if router == main else [],
+        )
+        return effects, [state for state in states if own(state[0])]
+
+    def _take_answers(self, router: str, exchange: Exchange, now_s: float) -> None:
+        self._latest_s = max(self._latest_s, exchange.latest_s)
+        for answer in exchange.answers:
+            if answer.number > self._answered.get(router, 0):
+                self._council.answered(answer.id, done=answer.done, at_s=answer.at_s, note=answer.note)
+                self._answered[router] = answer.number
+        for command_id in exchange.unsent:
+            why = "could not be sent: no such entity, or too many waiting"
+            self._council.answered(command_id, done=False, at_s=now_s, note=why)
 
     # -- calls -------------------------------------------------------------------------------------------------
 

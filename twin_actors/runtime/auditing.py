@@ -15,6 +15,7 @@ from ray.exceptions import GetTimeoutError, RayError
 from twin_actors.core.ledger import Ledger
 from twin_actors.runtime.council import AlertEvent
 from twin_actors.runtime.gauges import Gauges
+from twin_actors.runtime.merging import merged_status
 from twin_actors.runtime.plan import CityPlan
 
 log = logging.getLogger(__name__)
@@ -79,13 +80,16 @@ class Auditor:
     def _findings(self) -> Iterator[tuple[tuple[str, str], str]]:
         if trouble := self._history_trouble():
             yield ("store", "history_not_tidied"), f"history stays in the log and grows: {trouble}"
-        try:
-            router = ray.get_actor("router", namespace=self._namespace)
-            status: Mapping[str, Any] = ray.get(router.status.remote(), timeout=DEADLINE_S)
-        except (ValueError, RayError, GetTimeoutError) as error:
-            yield ("router", "not_answering"), f"the router does not answer: {str(error).splitlines()[0]}"
+        routers, statuses = {}, []
+        for name in self._plan.routers:
+            try:
+                routers[name] = ray.get_actor(name, namespace=self._namespace)
+                statuses.append(ray.get(routers[name].status.remote(), timeout=DEADLINE_S))
+            except (ValueError, RayError, GetTimeoutError) as error:
+                yield (name, "not_answering"), f"the router does not answer: {str(error).splitlines()[0]}"
+        if len(statuses) < len(self._plan.routers):
             return
-        self._router = status
+        self._router = status = merged_status(statuses)
         if status["store_trouble"]:
             yield ("store", "unavailable"), f"the store cannot be written: {status['store_trouble']}"
         if not status["connected"]:
@@ -121,7 +125,7 @@ class Auditor:
                 yield (name, "quarantined"), f"{actor['quarantined']} inputs were put aside; see the dead letters"
         yield from self._deciding()
         if status["recovered"]:
-            yield from self._balance(router)
+            yield from self._balance(list(routers.values()))
 
     def _deciding(self) -> Iterator[tuple[tuple[str, str], str]]:
         try:
@@ -134,19 +138,19 @@ class Auditor:
             yield ("aggregator", "failing"), f"ticks fail: {(status['errors'] or ['no error known'])[-1]}"
         self._failed_ticks = status["failed_ticks"]
 
-    def _balance(self, router: Any) -> Iterator[tuple[tuple[str, str], str]]:
+    def _balance(self, routers: list[Any]) -> Iterator[tuple[tuple[str, str], str]]:
         try:
-            ledger: Ledger = ray.get(router.ledger.remote(), timeout=DEADLINE_S)
-            self._ledger = ledger
-            if ledger.balanced:
+            parts: list[Ledger] = ray.get([router.ledger.remote() for router in routers], timeout=DEADLINE_S)
+            self._ledger = ledger = sum(parts, start=Ledger())
+            if all(part.balanced for part in parts):
                 return
             self._unbalanced += 1
-            by_entity: Mapping[str, Ledger] = ray.get(router.ledger_by_entity.remote(), timeout=DEADLINE_S)
+            answers = ray.get([router.ledger_by_entity.remote() for router in routers], timeout=DEADLINE_S)
         except (RayError, GetTimeoutError) as error:
             yield ("router", "no_ledger"), f"the ledger cannot be had: {str(error).splitlines()[0]}"
             return
         yield ("city", "ledger_unbalanced"), f"{ledger.unexplained:+,} readings without exactly one fate"
-        for entity, own in by_entity.items():
+        for entity, own in (item for answer in answers for item in answer.items()):
             if not own.balanced:
                 place = entity or "nobody"
                 yield (place, "ledger_unbalanced"), f"{own.unexplained:+,} readings without exactly one fate: {own}"
@@ -154,7 +158,7 @@ class Auditor:
     def _tell(self, events: list[AlertEvent]) -> None:
         news = [("alert", msgspec.json.encode(event)) for event in events]
         try:
-            router = ray.get_actor("router", namespace=self._namespace)
+            router = ray.get_actor(self._plan.main_router, namespace=self._namespace)
             ray.get(router.exchange.remote((), (), news), timeout=DEADLINE_S)
         except (ValueError, RayError, GetTimeoutError) as error:
             log.warning("alarms could not be published (they stay in the status): %s", str(error).splitlines()[0])

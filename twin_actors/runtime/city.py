@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
@@ -17,10 +17,13 @@ from twin_actors.core.ledger import Ledger
 from twin_actors.runtime import history, launching
 from twin_actors.runtime.card import TwinCard
 from twin_actors.runtime.council import AlertEvent
+from twin_actors.runtime.fleets import FleetTopics
 from twin_actors.runtime.launching import CityNotFound, LaunchRefused, Progress, Record
+from twin_actors.runtime.merging import merged_letters, merged_status
 from twin_actors.runtime.metrics import Sample, gather
 from twin_actors.runtime.plan import CityPlan
 from twin_actors.store import DeadLetter, LetterState, Store, erase_store
+from twin_actors.wire.topics import Topics
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -138,6 +141,9 @@ class City:
                     "the city may be ending or restarting it; see 'twin-actors ps'"
                 ) from error
 
+    def _ask_routers(self, method: str, *arguments: Any, deadline_s: float = DEADLINE_S) -> list[Any]:
+        return [self._call(router, method, *arguments, deadline_s=deadline_s) for router in self._plan.routers]
+
     def _handle(self, actor: str) -> Any:
         try:
             return self._ray.get_actor(actor, namespace=self._record.namespace)
@@ -188,7 +194,7 @@ class City:
     def now_s(self) -> float:
         """The city's time, seconds since the epoch."""
         if self._plan.clock.mode == "events":
-            return float(self._call("router", "latest_s"))
+            return max(float(latest_s) for latest_s in self._ask_routers("latest_s"))
         return self._plan.clock.now_s()
 
     def kinds(self) -> tuple[str, ...]:
@@ -333,9 +339,12 @@ class City:
     def ledger(self, by: str | None = None) -> Ledger | dict[str, Ledger]:
         """The whole city's ledger, or one per "entity", "kind" or "actor" ("" holds the readings of nobody)."""
         if by is None:
-            whole: Ledger = self._call("router", "ledger")
-            return whole
-        entities: Mapping[str, Ledger] = self._call("router", "ledger_by_entity", deadline_s=60.0)
+            return sum(self._ask_routers("ledger"), start=Ledger())
+        entities: dict[str, Ledger] = {}
+        for part in self._ask_routers("ledger_by_entity", deadline_s=60.0):
+            nobody = entities.get("", Ledger())
+            entities |= part
+            entities[""] = nobody + part[""]
         if by == "entity":
             return dict(entities)
         if by not in ("kind", "actor"):
@@ -375,11 +384,12 @@ class City:
         ``reason`` and ``state`` ("waiting", "replayed", "discarded") choose among them.
         """
         wanted = None if state is None else LetterState(state)
-        return _records(self._call("router", "dead_letters", last, wanted, reason), DeadLetter, "id")
+        answers = self._ask_routers("dead_letters", last, wanted, reason)
+        return _records(merged_letters(answers, last), DeadLetter, "id")
 
     def dead_letter(self, number: int) -> DeadLetter:
         """One by its id, with the whole explanation. Raises KeyError."""
-        letter: DeadLetter = self._call("router", "dead_letter", number)
+        letter: DeadLetter = self._call(self._plan.main_router, "dead_letter", number)
         return letter
 
     def replay_dead_letter(self, number: int, *, payload: bytes | str | None = None, topic: str = "") -> None:
@@ -388,11 +398,23 @@ class City:
         Raises KeyError, and ValueError for one that has been replayed already.
         """
         mended = payload.encode() if isinstance(payload, str) else payload
-        self._call("router", "replay_letter", number, mended, topic, again=False)
+        letter = self.dead_letter(number)
+        self._call(
+            self._router_for(topic or letter.topic, letter.share), "replay_letter", number, mended, topic, again=False
+        )
+
+    def _router_for(self, topic: str, share: str) -> str:
+        """The router of the entity that a topic names; of other topics, the one that has the letter."""
+        fleet = FleetTopics(self.scenario.fleets).match(topic)
+        parsed = Topics(self.scenario.root).parse(topic)
+        entity = fleet.entity if fleet else parsed[0] if parsed else ""
+        if entity in self._number:
+            return self._plan.router_of[self._number[entity]]
+        return share if share in self._plan.routers else self._plan.main_router
 
     def discard_dead_letter(self, number: int) -> None:
         """Note that nothing more will be done about it. Raises KeyError."""
-        self._call("router", "discard_letter", number)
+        self._call(self._plan.main_router, "discard_letter", number)
 
     def command(self, entity: str, *, reason: str = "ordered by hand", **values: float | Sequence[float]) -> str:
         """Order something from one entity's device; returns the decision's id. Checked before it is sent.
@@ -408,13 +430,18 @@ class City:
         return str(self._call("aggregator", "order", entity, checked, reason, again=False))
 
     def status(self) -> dict[str, Any]:
-        """Everything that the aggregator, the router and the controller say about themselves."""
+        """Everything that the aggregator, the routers and the controller say about themselves.
+
+        ``router`` is all routers as if they were one; several are told apart under ``routers``.
+        """
+        statuses = self._ask_routers("status")
         return {
             "city": self.name,
             "now_s": self.now_s(),
             "clock": self._plan.clock.mode,
             "aggregator": self._call("aggregator", "status"),
-            "router": self._call("router", "status"),
+            "router": merged_status(statuses),
+            "routers": {status["router"]: status for status in statuses},
             "controller": self._call("controller", "progress"),
         }
 
@@ -427,7 +454,7 @@ class City:
             except (CityNotFound, TimeoutError):
                 return None  # the metrics themselves say so
 
-        return gather(self.name, ask)
+        return gather(self.name, self._plan.routers, ask)
 
     def metrics_targets(self) -> list[dict[str, Any]]:
         """Where Prometheus finds the endpoint of every Ray node, in the form of its file discovery."""
@@ -439,7 +466,7 @@ class City:
         """One row a twin actor: its twins, process, memory, and how it stands with the router."""
         import pandas as pd
 
-        links = self._call("router", "status")["actors"]
+        links = merged_status(self._ask_routers("status"))["actors"]
         rows = [line | links.get(line["actor"], {}) for line in self._call("controller", "actors")]
         return pd.DataFrame(rows).set_index("actor")
 

@@ -97,7 +97,8 @@ class Controller:
 
     def _run(self) -> None:
         try:
-            self._create(Router, "router", memory=200_000_000, concurrency=8)
+            for router in self._plan.routers:
+                self._create_router(router)
             pending = {self._create_twins(actor.name).hello.remote(): actor.name for actor in self._plan.actors}
             while pending and not self._stopping.is_set():
                 ready, _ = ray.wait(list(pending), num_returns=1, timeout=1.0)
@@ -148,7 +149,8 @@ class Controller:
         self._refresh()
 
     def _wanted(self) -> Iterator[tuple[str, Callable[[], Any]]]:
-        yield "router", lambda: self._create(Router, "router", memory=200_000_000, concurrency=8)
+        for router in self._plan.routers:
+            yield router, partial(self._create_router, router)
         for actor in self._plan.actors:
             yield actor.name, partial(self._create_twins, actor.name)
         yield "aggregator", lambda: self._create(Aggregator, "aggregator", memory=200_000_000, concurrency=4)
@@ -168,6 +170,9 @@ class Controller:
             return self._store.epoch(name)
         except (StoreUnavailable, StoreDamaged):
             return known  # the auditor raises the alarm
+
+    def _create_router(self, name: str) -> Any:
+        return self._create(Router, name, name, memory=200_000_000, concurrency=8)
 
     def _create_twins(self, name: str) -> Any:
         return self._create(TwinActor, name, name, memory=ACTOR_BYTES, concurrency=1)
@@ -212,7 +217,7 @@ class Controller:
         self._stopping.set()
         self._historian.stop()
         self._thread.join(timeout=10.0)
-        for name in ("aggregator", "router"):
+        for name in ("aggregator", *self._plan.routers):
             try:
                 ray.get(ray.get_actor(name, namespace=self._namespace).stop.remote(), timeout=12.0)
             except (ValueError, RayError, TimeoutError) as error:
@@ -221,7 +226,7 @@ class Controller:
         self._phase = "stopped"
         if not kill:
             return
-        for name in ("aggregator", "router", *(actor.name for actor in self._plan.actors)):
+        for name in ("aggregator", *self._plan.routers, *(actor.name for actor in self._plan.actors)):
             try:
                 ray.kill(ray.get_actor(name, namespace=self._namespace))
             except ValueError:

@@ -72,6 +72,18 @@ class Effects:
     couplings: list[tuple[str, float, Mapping[str, Value]]] = field(default_factory=list)
     news: list[tuple[str, bytes]] = field(default_factory=list)
 
+    def without(self, handed: Effects) -> Effects:
+        """What is left when a part has been handed over."""
+        if handed is self:
+            return Effects()
+        commands = {command.id for command in handed.commands}
+        couplings = {id(coupling) for coupling in handed.couplings}
+        return Effects(
+            [command for command in self.commands if command.id not in commands],
+            [coupling for coupling in self.couplings if id(coupling) not in couplings],
+            [] if handed.news else self.news,
+        )
+
     def trim(self) -> None:
         """Of news only the last are worth keeping for a router that is away."""
         del self.news[:-MOST_NEWS]

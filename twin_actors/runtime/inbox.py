@@ -10,6 +10,7 @@ from twin_actors.runtime import notes
 from twin_actors.runtime.clock import Clock
 from twin_actors.runtime.desk import CommandDesk, Verdict
 from twin_actors.runtime.fleets import FleetTopics
+from twin_actors.runtime.hearing import Hearing
 from twin_actors.runtime.notes import Note, Told, listed
 from twin_actors.runtime.packing import Delivery
 from twin_actors.runtime.routing import Routing
@@ -21,16 +22,25 @@ from twin_actors.wire.topics import ACKNOWLEDGEMENT, COMMAND, STATE, Topics
 
 log = logging.getLogger(__name__)
 
+HEARS_ALL = Hearing(())
 BROKER_DROPPED = "$SYS/broker/publish/messages/dropped"
 
 
 class Inbox:
     """Gives readings to the routing, answers of devices to the desk, and the rest to the dead letters."""
 
-    def __init__(self, scenario: Scenario, clock: Clock, routing: Routing, desk: CommandDesk) -> None:
+    def __init__(
+        self,
+        scenario: Scenario,
+        clock: Clock,
+        routing: Routing,
+        desk: CommandDesk,
+        hearing: Hearing = HEARS_ALL,
+    ) -> None:
         self._scenario, self._clock, self._routing, self._desk = scenario, clock, routing, desk
+        self._hearing = hearing
         self._topics = topics = Topics(scenario.root)
-        self._own_topics = {topics.decision, topics.alert, topics.dead_letter, topics.status}
+        self._own_topics = {topics.decision, topics.alert, topics.dead_letter, topics.status}  # what the city says
         self._kinds = {entity.kind for entity in scenario.entities}
         self.number = {entity: number for number, entity in enumerate(routing.entities)}
         self.fleets = FleetTopics(scenario.fleets)
@@ -87,10 +97,14 @@ class Inbox:
             return
         fleet = self.fleets.match(topic)
         entity = fleet.entity if fleet else parsed[0] if parsed else None
+        if entity is not None and entity not in self.number and self._hearing.passes_over(entity):
+            return  # another router hears it too, and counts it
         if len(payload) > self._scenario.limits.payload_bytes:
             self._refuse(topic, Reason.TOO_LARGE, f"{len(payload):,} bytes", payload)
         elif entity is None:
             self._refuse(topic, Reason.UNKNOWN_TOPIC, "", payload)
+        elif entity in self._hearing.elsewhere:
+            self._refuse(topic, Reason.ELSEWHERE, entity, payload)
         elif entity not in self.number:
             known = entity.split("/", 1)[0] in self._kinds
             self._refuse(topic, Reason.UNKNOWN_ENTITY if known else Reason.UNKNOWN_KIND, entity, payload)

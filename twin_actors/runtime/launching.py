@@ -33,11 +33,13 @@ from twin_actors.runtime.processes import (
     use_token,
 )
 from twin_actors.runtime.repacking import PLAN_KEY, KeptPlan, repack, same_packing
+from twin_actors.runtime.sessions import divide_anew
 from twin_actors.runtime.stores import STORE_FOLDER, StoreAddress, store_of
 from twin_actors.scenario.catalogue import load_catalogue
 from twin_actors.scenario.model import Scenario
 from twin_actors.store import LogTrimmed, Store, StoreDamaged, StoreUnavailable, erase_store
 from twin_actors.wire.broker import EmbeddedBroker
+from twin_actors.wire.client import BrokerUnreachable
 
 log = logging.getLogger(__name__)
 
@@ -216,7 +218,7 @@ def _start(
         store=where.url,
         actors=tuple((each.name, each.entities) for each in plans),
     )
-    plan, resumed_s = _take_over(where, scenario, plan, tell)
+    plan, before, resumed_s = _take_over(where, scenario, plan, tell)
     tell("starting the broker", 0, 1)
     reach = _broker(record, scenario, folder)
     start_s = scenario.clock.start_s or time.time()
@@ -227,7 +229,10 @@ def _start(
         start_s=start_s if resumed_s is None else max(start_s, resumed_s),
         origin_s=time.time(),
     )
-    CityPlan.save(folder, scenario, msgspec.structs.replace(plan, clock=asdict(clock), broker=reach))
+    plan = msgspec.structs.replace(plan, clock=asdict(clock), broker=reach)
+    CityPlan.save(folder, scenario, plan)
+    if before is not None:
+        _divide_anew(where, before, CityPlan(scenario, plan, before.catalogue))
     tell("starting Ray", 0, 1)
     if address is None:
         record.token = secrets.token_hex(32)
@@ -238,7 +243,7 @@ def _start(
     connect_ray(record)
     controller = _controller(record, folder)
     _create_all(controller, len(plans), tell, deadline_s)
-    wait_for_router(record, deadline_s=30.0)
+    wait_for_routers(record, deadline_s=30.0)
     _wait_for_first_look(record, deadline_s=30.0)
     if scenario.sources:
         tell("starting the devices", 0, 1)
@@ -246,8 +251,10 @@ def _start(
         record.save(folder)
 
 
-def _take_over(where: StoreAddress, scenario: Scenario, plan: Plan, tell: Progress) -> tuple[Plan, float | None]:
-    """The plan with lasting numbers, and the city time at which an earlier life stopped (None for a new city).
+def _take_over(
+    where: StoreAddress, scenario: Scenario, plan: Plan, tell: Progress
+) -> tuple[Plan, CityPlan | None, float | None]:
+    """The plan with lasting numbers, the city before it, and when that stopped (None, None for a new city).
 
     Where entities or packing have changed since, the twins of the earlier life move to their new places. Raises
     LaunchRefused when the store cannot be used.
@@ -257,7 +264,7 @@ def _take_over(where: StoreAddress, scenario: Scenario, plan: Plan, tell: Progre
     except (StoreUnavailable, StoreDamaged, ValueError) as error:
         raise LaunchRefused(f"the store of {scenario.city} cannot be used: {error}") from error
     try:
-        said = store.get(PLAN_KEY)
+        said, before = store.get(PLAN_KEY), None
         catalogue = load_catalogue()
         ids = [entity.id for entity in scenario.entities]
         if said is None:
@@ -274,7 +281,7 @@ def _take_over(where: StoreAddress, scenario: Scenario, plan: Plan, tell: Progre
                 moved = repack(store, before, now)
                 tell(f"{len(moved.kept)} twins kept, {len(moved.added)} new, {len(moved.removed)} gone", 1, 1)
         store.put(PLAN_KEY, msgspec.msgpack.encode(KeptPlan.of(scenario, plan, known)))
-        return plan, _stopped_s(store)
+        return plan, before, _stopped_s(store)
     except (StoreUnavailable, StoreDamaged, LogTrimmed, ValueError) as error:
         raise LaunchRefused(
             f"what {scenario.city} has kept in {where.shown} cannot be taken over: {error}. Launch it under another "
@@ -284,11 +291,29 @@ def _take_over(where: StoreAddress, scenario: Scenario, plan: Plan, tell: Progre
         store.close()
 
 
+def _divide_anew(where: StoreAddress, before: CityPlan, now: CityPlan) -> None:
+    if before.routers == now.routers == (ROUTER,) and before.scenario.fleets == now.scenario.fleets:
+        return
+    store = where.open()
+    try:
+        left = divide_anew(store, before, now)
+    except BrokerUnreachable as error:
+        raise LaunchRefused(f"the routers of {now.scenario.city} cannot share their topics anew: {error}") from error
+    finally:
+        store.close()
+    if left:
+        log.warning("%d messages that waited for a router that is no more are dead letters now: replay them", left)
+
+
 def _stopped_s(store: Store) -> float | None:
-    logged = store.log(ROUTER)
-    last = logged.read(logged.next_offset - 1, 1) if logged.next_offset > logged.kept_from else []
-    snapshot = store.load_snapshot(ROUTER)
-    return max([entry.received_at_s for _, entry in last] + ([snapshot.at_s] if snapshot else []), default=None)
+    """The newest moment that the logs know of."""
+    moments = []
+    for share in store.shares():
+        logged = store.log(share)
+        last = logged.read(logged.next_offset - 1, 1) if logged.next_offset > logged.kept_from else []
+        snapshot = store.load_snapshot(share)
+        moments += [entry.received_at_s for _, entry in last] + ([snapshot.at_s] if snapshot else [])
+    return max(moments, default=None)
 
 
 def _broker(record: Record, scenario: Scenario, folder: Path) -> Reach:
@@ -358,13 +383,17 @@ def _create_all(controller: Any, total: int, tell: Progress, deadline_s: float) 
         time.sleep(0.1)  # progress is a question, not an event; the loop has a deadline
 
 
-def wait_for_router(record: Record, *, deadline_s: float) -> None:
-    """Return when the router has its subscriptions and every twin actor has introduced itself to it."""
+def wait_for_routers(record: Record, *, deadline_s: float) -> None:
+    """Return when every router has its subscriptions and all its twin actors have introduced themselves to it."""
+    began = time.monotonic()
+    for name in CityPlan.load(folder_of(record.city)).routers:
+        _wait_for_router(record, name, began, began + deadline_s)
+
+
+def _wait_for_router(record: Record, name: str, began: float, deadline: float) -> None:
     import ray
 
-    router = ray.get_actor("router", namespace=record.namespace)
-    began = time.monotonic()
-    deadline = began + deadline_s
+    router = ray.get_actor(name, namespace=record.namespace)
     while True:
         status = ray.get(router.status.remote(), timeout=CALL_DEADLINE_S)
         standing = [actor["standing"] for actor in status["actors"].values()]
@@ -374,7 +403,7 @@ def wait_for_router(record: Record, *, deadline_s: float) -> None:
         patience = began + BROKER_PATIENCE_S if refused else deadline
         if time.monotonic() > min(deadline, patience):
             why = status["broker_error"] if not status["connected"] else f"{standing.count('up')} of {len(standing)} up"
-            raise TimeoutError(f"the router is not ready after {time.monotonic() - began:.0f} s: {why}")
+            raise TimeoutError(f"the {name} is not ready after {time.monotonic() - began:.0f} s: {why}")
         time.sleep(0.05)  # the same: asked until the deadline
 
 
@@ -486,10 +515,11 @@ def _kill_by_name(record: Record) -> None:
     """End every actor of a city in a borrowed Ray; those that were never created, or are gone, are none to end."""
     ray: Any = sys.modules["ray"]
     try:
-        names = [actor.name for actor in CityPlan.load(folder_of(record.city)).actors]
+        plan = CityPlan.load(folder_of(record.city))
+        names = [*plan.routers, *(actor.name for actor in plan.actors)]
     except FileNotFoundError:
         names = []
-    for name in ("controller", "aggregator", "router", *names):
+    for name in ("controller", "aggregator", *names):
         try:
             ray.kill(ray.get_actor(name, namespace=record.namespace))
         except ValueError:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 from twin_actors.core.ledger import Ledger
+from twin_actors.runtime.merging import merged_status
 
 MOST_ACTORS = 200
 """Twin actors with series of their own; a city of one entity an actor would make tens of thousands otherwise."""
@@ -128,12 +129,20 @@ METRICS: tuple[Metric, ...] = (
 )  # fmt: skip
 
 
-def gather(city: str, ask: Callable[[str, str], Any]) -> list[Sample]:
-    """Samples of a running city. ``ask(actor, method)`` gives an actor's answer, None where it does not answer."""
-    status = {"city": city, "router": ask("router", "status"), "aggregator": ask("aggregator", "status")}
+def gather(city: str, routers: Sequence[str], ask: Callable[[str, str], Any]) -> list[Sample]:
+    """Samples of a running city. ``ask(actor, method)`` gives an actor's answer, None where it does not answer.
+
+    Several routers count as one, which does not answer while one of them does not.
+    """
+    statuses = [ask(router, "status") for router in routers]
+    router = None if None in statuses else merged_status(statuses)
+    status = {"city": city, "router": router, "aggregator": ask("aggregator", "status")}
     status["controller"] = ask("controller", "progress")
-    known = status["router"] is not None and status["router"]["recovered"]  # else the answer could take minutes
-    return samples(status, ask("router", "ledger") if known else None)
+    ledger = None
+    if router is not None and router["recovered"]:  # else the answer could take minutes
+        parts = [ask(name, "ledger") for name in routers]
+        ledger = None if None in parts else sum(parts, start=Ledger())
+    return samples(status, ledger)
 
 
 def samples(status: Mapping[str, Any], ledger: Ledger | None, shown: Collection[str] = ()) -> list[Sample]:

@@ -18,7 +18,7 @@ from twin_actors.core.table import Shown
 from twin_actors.runtime.notes import FIRST_NOTE
 from twin_actors.runtime.packing import Delivery, pack
 from twin_actors.runtime.plan import CityPlan, decoders_of
-from twin_actors.store import Entry, Store
+from twin_actors.store import Entry, Log, Store
 from twin_actors.store.history import Resolution, Rolled, Values
 from twin_actors.store.rollups import roll
 from twin_actors.wire.decode import ReadingDecoder
@@ -52,7 +52,7 @@ def readings(
     kind = plan.catalogue.kinds[plan.scenario.entities[number].kind]
     arrived_since_s = -math.inf if plan.clock.mode == "events" else since_s - plan.scenario.limits.future_s
     arrived_until_s = math.inf if plan.clock.mode == "events" else until_s + LATEST_ARRIVAL_S
-    logged = plan.log(store).read_of(number, since_s=arrived_since_s, until_s=arrived_until_s)
+    logged = _read_of(plan, store, number, since_s=arrived_since_s, until_s=arrived_until_s)
     entries = [entry for _, entry in logged if entry.channel == Channel.READING]
     observed, received, values, keys = _decoded(decoders_of(kind, plan.scenario), entries)
     quality = _judged(kind, observed, values, keys)
@@ -149,22 +149,42 @@ def rolled(
     The log rolls up only what has been sealed, an hour or two after the fact; what is younger is rolled up here from
     the readings themselves, and so is everything where the clock is that of recordings.
     """
-    log = plan.log(store)
+    logs = _logs(plan, store, number)
     young_s = -math.inf
     if plan.clock.mode != "events":
         hour_s = Resolution.HOUR.width_s
         young_s = math.floor((now_s - SEALED_AFTER_S) / hour_s) * hour_s
     found = []
     if since_s < young_s:
-        found.append(log.rollup(number, label, resolution=resolution, since_s=since_s, until_s=min(young_s, until_s)))
+        until_young_s = min(young_s, until_s)
+        found += [
+            log.rollup(number, label, resolution=resolution, since_s=since_s, until_s=until_young_s) for log in logs
+        ]
     if until_s > young_s:
         first_s = max(since_s, young_s)
         arrived_s = -math.inf if young_s == -math.inf else first_s - plan.scenario.limits.future_s
         lasting = plan.numbers[number]
-        own = [(offset, entry._replace(entity=lasting)) for offset, entry in log.read_of(number, since_s=arrived_s)]
+        said = _read_of(plan, store, number, since_s=arrived_s)
+        own = [(offset, entry._replace(entity=lasting)) for offset, entry in said]
         buckets = roll(HistoryDecoder(plan)(own), resolution)
         found.append(_between(buckets.of(lasting, label), first_s, until_s))
     return found
+
+
+def _logs(plan: CityPlan, store: Store, number: int) -> list[Log]:
+    """The logs that may hold inputs of an entity: those of routers that had it before come first."""
+    own = plan.router_of[number]
+    return [plan.log(store, share) for share in (*(each for each in store.shares() if each != own), own)]
+
+
+def _read_of(
+    plan: CityPlan, store: Store, number: int, *, since_s: float, until_s: float = math.inf
+) -> list[tuple[int, Entry]]:
+    found = [
+        part for log in _logs(plan, store, number) if (part := log.read_of(number, since_s=since_s, until_s=until_s))
+    ]
+    found.sort(key=lambda part: part[0][1].received_at_s)  # an entity is with one router at a time
+    return [each for part in found for each in part]
 
 
 def _between(rolled: Rolled, since_s: float, until_s: float) -> Rolled:
@@ -182,7 +202,7 @@ def shown_at(plan: CityPlan, store: Store, number: int, at_s: float) -> tuple[Sh
     entity = plan.scenario.entities[number].id
     holder = plan.holder(actor.name, epoch=1, incarnation="past")
     kept = store.load_snapshot(actor.name, at_s=at_s)
-    log = plan.log(store)
+    log = plan.log_of(store, number)
     first = log.began
     if kept is not None:
         holder.restore(kept.offset, kept.blob)

@@ -25,7 +25,7 @@ class LaunchRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ActorPlan:
-    """One twin actor and the numbers of its entities in the scenario."""
+    """One twin actor and the numbers of its entities in the scenario, all of one router."""
 
     name: str
     entities: tuple[int, ...]
@@ -34,23 +34,26 @@ class ActorPlan:
 def plan_actors(scenario: Scenario) -> tuple[ActorPlan, ...]:
     """Twin actors in scenario order. Kinds with the same setting are packed side by side, a kind's twins together.
 
-    ``auto`` packs everything into as many actors as the machine has cores.
+    ``auto`` packs everything into as many actors as the machine has cores, and at least one a router.
     """
-    by_setting: dict[int, list[int]] = {}
+    by_setting: dict[tuple[str, int], list[int]] = {}
     cores = os.cpu_count() or 1
     total = len(scenario.entities)
+    routers = scenario.routers_of_entities()
     order = sorted(range(total), key=lambda number: scenario.entities[number].kind)
     for number in order:
         setting = scenario.placement.of(scenario.entities[number].kind)
         size = max(1, math.ceil(total / cores)) if setting == "auto" else int(setting)
-        by_setting.setdefault(size, []).append(number)
+        by_setting.setdefault((routers[number], size), []).append(number)
     plans: list[ActorPlan] = []
-    for size, numbers in by_setting.items():
+    for (router, size), numbers in by_setting.items():
+        # the offsets in an actor's snapshots are those of its router's log: another router, another name
+        at = f"@{router}" if router else ""
         if size == 1:
-            plans.extend(ActorPlan(f"twin:{scenario.entities[n].id}", (n,)) for n in sorted(numbers))
+            plans.extend(ActorPlan(f"twin:{scenario.entities[n].id}{at}", (n,)) for n in sorted(numbers))
             continue
         for part in range(0, len(numbers), size):
-            plans.append(ActorPlan(f"twins:{len(plans) + 1:05d}", tuple(numbers[part : part + size])))
+            plans.append(ActorPlan(f"twins:{len(plans) + 1:05d}{at}", tuple(numbers[part : part + size])))
     return tuple(plans)
 
 

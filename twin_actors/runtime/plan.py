@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +59,16 @@ class CityPlan:
     def __init__(self, scenario: Scenario, plan: Plan, catalogue: Catalogue) -> None:
         self.scenario = scenario
         self.catalogue = catalogue
+        self._plan = plan
         self.clock = Clock(**plan.clock)
         self.broker = plan.broker
         self.store_url = plan.store
         self._renumbered = bool(plan.numbers)
         self.numbers = plan.numbers or tuple(range(len(scenario.entities)))
         self.actors = tuple(ActorPlan(name, tuple(entities)) for name, entities in plan.actors)
+        named = scenario.routers_of_entities()
+        self.router_of = tuple(f"{ROUTER}:{name}" if name else ROUTER for name in named)
+        self.routers = tuple(sorted(set(self.router_of))) or (ROUTER,)
 
     @classmethod
     def load(cls, folder: str | Path) -> CityPlan:
@@ -92,10 +97,37 @@ class CityPlan:
         """The city's store, opened by this process. Raises StoreUnavailable, StoreDamaged."""
         return open_store(self.store_url)
 
-    def log(self, store: Store) -> Log:
-        """The router's log in a store, numbered by this scenario."""
-        log = store.log(ROUTER)
+    @property
+    def main_router(self) -> str:
+        """The router that also speaks for the city and takes what belongs to nobody."""
+        return self.routers[0]
+
+    def log_of(self, store: Store, number: int) -> Log:
+        """The log that an entity's inputs go to, numbered by this scenario."""
+        return self.log(store, self.router_of[number])
+
+    def log(self, store: Store, router: str = "") -> Log:
+        """A router's log in a store (the main one's unless named), numbered by this scenario."""
+        log = store.log(router or self.main_router)
         return NumberedLog(log, self.numbers) if self._renumbered else log
+
+    def of_router(self, name: str) -> CityPlan:
+        """The part of the city that one router has: its entities, numbered anew, and their actors."""
+        if self.routers == (name,):
+            return self
+        own = [number for number, router in enumerate(self.router_of) if router == name]
+        place = {number: new for new, number in enumerate(own)}
+        plan = msgspec.structs.replace(
+            self._plan,
+            numbers=tuple(self.numbers[number] for number in own),
+            actors=tuple(
+                (actor.name, tuple(place[number] for number in actor.entities))
+                for actor in self.actors
+                if actor.entities[0] in place
+            ),
+        )
+        scenario = replace(self.scenario, entities=tuple(self.scenario.entities[number] for number in own))
+        return CityPlan(scenario, plan, self.catalogue)
 
     def holder(self, name: str, *, epoch: int, incarnation: str) -> Holder:
         """The twins of one actor, fresh."""

@@ -6,7 +6,7 @@ applies all that its log holds, then every twin moves, with all its memory, to i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from twin_actors.runtime.holder import Holder
 from twin_actors.runtime.inbox import Inbox
 from twin_actors.runtime.letters import Letters
 from twin_actors.runtime.notes import NOBODY, Note, Tally, encode
-from twin_actors.runtime.plan import ROUTER, CityPlan, Plan, Reach
+from twin_actors.runtime.plan import CityPlan, Plan, Reach
 from twin_actors.runtime.restoring import restore
 from twin_actors.runtime.routing import Routing, routing_of
 from twin_actors.runtime.saving import RouterMemory
@@ -63,45 +63,117 @@ def ids_of(plan: CityPlan) -> list[str]:
 
 
 def same_packing(one: CityPlan, other: CityPlan) -> bool:
-    """The same entities in the same actors: nothing has to move."""
-    return ids_of(one) == ids_of(other) and one.actors == other.actors
+    """The same entities in the same actors of the same routers: nothing has to move."""
+    return ids_of(one) == ids_of(other) and one.actors == other.actors and one.router_of == other.router_of
 
 
-def repack(store: Store, old: CityPlan, new: CityPlan) -> Repacked:
-    """Move every twin to its place in ``new``; nobody may be running the city. May be repeated after a crash.
+def repack(
+    store: Store, old: CityPlan, new: CityPlan, *, renamed: Mapping[str, str] | None = None,
+    untouched: Set[str] = frozenset(),
+) -> Repacked:  # fmt: skip
+    """Move every twin to its place in ``new``; no router may be running. May be repeated after a crash.
 
-    New entities begin as new; removed ones leave, with their counts. What was on its way to a twin is applied first.
-    Raises LogTrimmed and ValueError when an old actor cannot be brought back.
+    New entities begin as new; removed ones leave, with their counts; ``renamed`` says by new id which it was before.
+    What was on its way to a twin is applied first. Twin actors that are ``untouched`` hold the same twins in both and
+    may live on: what waits for them in the log goes on waiting there. Raises LogTrimmed and ValueError when an old
+    actor cannot be brought back.
     """
-    epoch = store.next_epoch(ROUTER)
-    desk, letters = CommandDesk(), Letters(store, ROUTER)
-    routing = routing_of(old, old.log(store), epoch, durable=store.durable)
-    RouterMemory(store, ROUTER, routing, desk, letters).recover()
-    inbox = Inbox(old.scenario, old.clock, routing, desk)
-    holders = {actor.name: _brought_up(store, old, actor.name, routing, inbox, letters) for actor in old.actors}
-    letters.save()
-    desk.forget({entity.id for entity in old.scenario.entities} - {entity.id for entity in new.scenario.entities})
+    was = {entity: (renamed or {}).get(entity, entity) for entity in ids_of(new)}
+    before = {name: _Before.of(store, old, name, untouched) for name in old.routers}
+    holders = {name: holder for each in before.values() for name, holder in each.holders.items()}
+    last_s = max((each.last_s for each in before.values()), default=0.0)
+    for name in new.routers:
+        nobodys = [
+            each
+            for router, each in before.items()
+            if router == name
+            or (  # readings of nobody
+                name == new.main_router and router not in new.routers
+            )
+        ]
+        _begin_router(store, new.of_router(name), name, before, holders, was, untouched, last_s, nobodys)
+    known = set(ids_of(old))
+    came = {entity for entity, old_id in was.items() if old_id not in known}
+    return Repacked(tuple(sorted(was.keys() - came)), tuple(sorted(came)), tuple(sorted(known - set(was.values()))))
+
+
+@dataclass(frozen=True, slots=True)
+class _Before:
+    """A router of the old city after all that its log holds, and its twins."""
+
+    epoch: int
+    routing: Routing
+    desk: CommandDesk
+    letters: Letters
+    holders: Mapping[str, Holder]
+    last_s: float
+
+    @classmethod
+    def of(cls, store: Store, city: CityPlan, name: str, untouched: Set[str]) -> _Before:
+        plan = city.of_router(name)
+        epoch = store.next_epoch(name)
+        desk, letters = CommandDesk(), Letters(store, name)
+        routing = routing_of(plan, plan.log(store, name), epoch, durable=store.durable)
+        RouterMemory(store, name, routing, desk, letters).recover()
+        inbox = Inbox(plan.scenario, plan.clock, routing, desk)
+        holders = {
+            actor.name: _brought_up(store, plan, actor.name, routing, inbox, letters)
+            for actor in plan.actors
+            if actor.name not in untouched
+        }
+        letters.save()
+        return cls(epoch, routing, desk, letters, holders, _last_s(store, name))
+
+
+def _begin_router(
+    store: Store, plan: CityPlan, name: str, before: Mapping[str, _Before], holders: Mapping[str, Holder],
+    was: Mapping[str, str], untouched: Set[str], last_s: float, nobodys: Sequence[_Before],
+) -> None:  # fmt: skip
+    """Snapshots of one router of the new city and of its actors, behind everything that its log holds."""
+    same = before.get(name)
+    epoch = same.epoch if same else store.next_epoch(name)
+    desk = _desk_of(plan, same, before, was)
+    letters = same.letters if same else Letters(store, name)
     # new snapshots lie behind all older ones: until the new plan is kept, the old ones can still be found and used
-    offset = store.log(ROUTER).append(epoch, [Entry(NOBODY, int(Note.TALLY), 0, _last_s(store), encode(Tally({}, {})))])
-    moved = routing_of(new, new.log(store), epoch, durable=store.durable)
-    _carry_accounts(routing, moved)
-    for actor in new.actors:
-        holder = new.holder(actor.name, epoch=1, incarnation="repacked")
-        _carry_twins(holders, holder)
+    offset = store.log(name).append(epoch, [Entry(NOBODY, int(Note.TALLY), 0, last_s, encode(Tally({}, {})))])
+    routing = routing_of(plan, plan.log(store, name), epoch, durable=store.durable)
+    _carry_accounts(before, routing, was)
+    for each in nobodys:
+        routing.accounts.received_by_nobody += each.routing.accounts.received_by_nobody
+        routing.accounts.dead_by_nobody += each.routing.accounts.dead_by_nobody
+    for actor in plan.actors:
+        share = routing.shares[actor.name]
+        if actor.name in untouched:
+            assert same is not None, "an actor of another router has another name"
+            share.take_over(same.routing.shares[actor.name])
+            continue
+        holder = plan.holder(actor.name, epoch=1, incarnation="repacked")
+        _carry_twins(holders, holder, was)
         holder.offset = offset
-        share = moved.shares[actor.name]
         share.outcomes = holder.outcomes()
         share.reached = share.sent = share.lettered = offset
         at_s = float(holder.latest_s)
         store.save_snapshot(
             actor.name, store.next_epoch(actor.name), *holder.snapshot(), at_s=at_s if at_s > 0 else 0.0
         )
-    memory = RouterMemory(store, ROUTER, moved, desk, letters)
-    memory.save(max((holder.latest_s for holder in holders.values()), default=0.0))
+    memory = RouterMemory(store, name, routing, desk, letters)
+    memory.save(max((holder.latest_s for holder in holders.values()), default=last_s))
     if memory.trouble or letters.waiting:
         raise ValueError(memory.trouble or letters.trouble)
-    before, after = set(ids_of(old)), set(ids_of(new))
-    return Repacked(tuple(sorted(before & after)), tuple(sorted(after - before)), tuple(sorted(before - after)))
+
+
+def _desk_of(
+    plan: CityPlan, same: _Before | None, before: Mapping[str, _Before], was: Mapping[str, str]
+) -> CommandDesk:
+    """The commands that wait for the entities of a router, wherever they waited before."""
+    desk = same.desk if same else CommandDesk()
+    own = {was[entity]: entity for entity in ids_of(plan)}
+    for each in before.values():
+        for command in each.desk.open:
+            if command.entity in own and (each is not same or own[command.entity] != command.entity):
+                desk.sent(command._replace(entity=own[command.entity]))
+    desk.forget({command.entity for command in desk.open} - set(own.values()))
+    return desk
 
 
 def _brought_up(store: Store, plan: CityPlan, name: str, routing: Routing, inbox: Inbox, letters: Letters) -> Holder:
@@ -119,28 +191,28 @@ def _brought_up(store: Store, plan: CityPlan, name: str, routing: Routing, inbox
     return holder
 
 
-def _last_s(store: Store) -> float:
+def _last_s(store: Store, router: str) -> float:
     """When the last entry was received: what stands behind it must not make the clock turn back."""
-    log = store.log(ROUTER)
+    log = store.log(router)
     last = log.read(log.next_offset - 1, 1) if log.next_offset > log.kept_from else []
     return last[0][1].received_at_s if last else 0.0
 
 
-def _carry_accounts(old: Routing, new: Routing) -> None:
-    place = {entity: number for number, entity in enumerate(old.entities)}
+def _carry_accounts(before: Mapping[str, _Before], new: Routing, was: Mapping[str, str]) -> None:
+    place = {
+        entity: (each.routing.accounts, number)
+        for each in before.values()
+        for number, entity in enumerate(each.routing.entities)
+    }
     for number, entity in enumerate(new.entities):
-        if entity in place:
-            for counts, before in (
-                (new.accounts.received, old.accounts.received),
-                (new.accounts.dead, old.accounts.dead),
-                (new.accounts.shed, old.accounts.shed),
-            ):
-                counts[number] = before[place[entity]]
-    new.accounts.received_by_nobody = old.accounts.received_by_nobody
-    new.accounts.dead_by_nobody = old.accounts.dead_by_nobody
+        if was[entity] in place:
+            accounts, old = place[was[entity]]
+            new.accounts.received[number] = accounts.received[old]
+            new.accounts.dead[number] = accounts.dead[old]
+            new.accounts.shed[number] = accounts.shed[old]
 
 
-def _carry_twins(old: Mapping[str, Holder], new: Holder) -> None:
+def _carry_twins(old: Mapping[str, Holder], new: Holder, was: Mapping[str, str]) -> None:
     """Every twin that there was before, with all its memory; what the model keeps in another shape begins anew."""
     where = {
         entity: (holder, group, column)
@@ -152,9 +224,9 @@ def _carry_twins(old: Mapping[str, Holder], new: Holder) -> None:
     for group in new.groups:
         arrays = group.table.snapshot()
         for column, entity in enumerate(group.table.ids):
-            if entity not in where:
+            if was[entity] not in where:
                 continue
-            holder, source, place = where[entity]
+            holder, source, place = where[was[entity]]
             if source.table.kind.name != group.table.kind.name:
                 continue
             before = snapshots.setdefault(id(source), source.table.snapshot())
@@ -165,7 +237,7 @@ def _carry_twins(old: Mapping[str, Holder], new: Holder) -> None:
             for mine, theirs in ((new.last_seq, holder.last_seq), (new.last_boot, holder.last_boot),
                                  (new.missing, holder.missing)):  # fmt: skip
                 mine[group.first + column] = theirs[source.first + place]
-            if entity in source.table.failures:
-                group.table.failures[entity] = source.table.failures[entity]
+            if was[entity] in source.table.failures:
+                group.table.failures[entity] = source.table.failures[was[entity]]
         group.table.restore(arrays)
     new.latest_s = max((holder.latest_s for holder in old.values()), default=-np.inf)

@@ -22,6 +22,7 @@ from twin_actors.core.view import Value
 from twin_actors.runtime import reckoning
 from twin_actors.runtime.committing import Committed, Committer
 from twin_actors.runtime.desk import Answer, CommandDesk, Outgoing
+from twin_actors.runtime.hearing import hearing_of
 from twin_actors.runtime.holder import Refused
 from twin_actors.runtime.inbox import BROKER_DROPPED, Inbox
 from twin_actors.runtime.letters import Letters
@@ -30,11 +31,11 @@ from twin_actors.runtime.notes import Note, Told, listed
 from twin_actors.runtime.orders import Orders
 from twin_actors.runtime.packing import Delivery
 from twin_actors.runtime.patience import patiently
-from twin_actors.runtime.plan import ROUTER as NAME
 from twin_actors.runtime.plan import CityPlan
 from twin_actors.runtime.reach import mqtt_client
 from twin_actors.runtime.routing import TALLY_S, routing_of
 from twin_actors.runtime.saving import RouterMemory
+from twin_actors.runtime.sessions import client_id
 from twin_actors.runtime.share import Share
 from twin_actors.store import DeadLetter, LetterState, StaleEpoch
 from twin_actors.wire import messages
@@ -76,19 +77,21 @@ class Router:
     writes.
     """
 
-    def __init__(self, folder: str, namespace: str) -> None:
-        plan = CityPlan.load(folder)
+    def __init__(self, folder: str, namespace: str, name: str) -> None:
+        whole = CityPlan.load(folder)
+        plan, hearing = whole.of_router(name), hearing_of(whole, name)
+        self._name, self._speaks = name, name == whole.main_router
         self._scenario, self._clock, self._namespace = plan.scenario, plan.clock, namespace
         self._topics = Topics(plan.scenario.root)
         self._store = patiently(plan.open_store)
-        epoch = patiently(lambda: self._store.next_epoch(NAME))
+        epoch = patiently(lambda: self._store.next_epoch(name))
         self._log = plan.log(self._store)
         self._routing = routing_of(plan, self._log, epoch, durable=self._store.durable)
         self._desk = CommandDesk()
-        self._letters = Letters(self._store, NAME)
-        self._memory = RouterMemory(self._store, NAME, self._routing, self._desk, self._letters)
+        self._letters = Letters(self._store, name)
+        self._memory = RouterMemory(self._store, name, self._routing, self._desk, self._letters)
         self._memory.recover()
-        self._inbox = Inbox(plan.scenario, plan.clock, self._routing, self._desk)
+        self._inbox = Inbox(plan.scenario, plan.clock, self._routing, self._desk, hearing)
         self._orders = Orders(
             self._routing,
             self._desk,
@@ -106,18 +109,16 @@ class Router:
         self._recovered = threading.Event()
         self._client = mqtt_client(
             plan.broker,
-            client_id=f"{plan.scenario.city}-router",
+            client_id=client_id(plan.scenario.city, name),
             receive=self._inbox.receive,
             subscriptions=[
-                # all under the root, not only telemetry: a mistyped channel or kind must not vanish unseen
-                (f"{plan.scenario.root}/#", plan.scenario.broker.qos),
-                *((topic, plan.scenario.broker.qos) for topic in self._inbox.fleets.filters),
-                (BROKER_DROPPED, 0),
+                *((topic, plan.scenario.broker.qos) for topic in hearing.filters),
+                *([(BROKER_DROPPED, 0)] if self._speaks else []),
             ],
             clean_start=False,
             manual_ack=True,
             receive_maximum=RECEIVE_MAXIMUM,
-            will=Will(topic=self._topics.status, payload=_status(plan.scenario.city, "lost")),
+            will=Will(topic=self._topics.status, payload=_status(plan.scenario.city, "lost")) if self._speaks else None,
         )
         self._committer = Committer(self._log, epoch, wake=self._client.wake, ended=_end_of_a_router)
         self._thread = threading.Thread(target=self._run, name="router", daemon=True)
@@ -155,7 +156,7 @@ class Router:
                 if now - tidied >= 1.0:
                     tidied = now
                     if self._client.ready and not announced:
-                        self._publish(self._topics.status, _status(self._scenario.city, "up"), qos=1, retain=True)
+                        self._say_status("up")
                     announced = self._client.ready
                     if not self._recovered.is_set() and self._links.caught_up:
                         self._recovered.set()
@@ -253,7 +254,7 @@ class Router:
             else:
                 self._client.step(COMMIT_S)
         self._memory.save(self._inbox.latest_s())
-        self._publish(self._topics.status, _status(self._scenario.city, "down"), qos=1, retain=True)
+        self._say_status("down")
         self._client.close()
         self._committer.stop()
 
@@ -290,6 +291,11 @@ class Router:
 
     def _publish(self, topic: str, payload: bytes, *, qos: int = 0, retain: bool = False) -> bool:
         return self._client.publish(topic, payload, qos=qos, retain=retain)
+
+    def _say_status(self, state: str) -> None:
+        """Of several routers one speaks for the city."""
+        if self._speaks:
+            self._publish(self._topics.status, _status(self._scenario.city, state), qos=1, retain=True)
 
     # -- calls -------------------------------------------------------------------------------------------------
 
@@ -359,6 +365,7 @@ class Router:
 
     def _status(self) -> dict[str, Any]:
         return {
+            "router": self._name,
             "epoch": self._routing.epoch,
             "connected": self._client.ready,
             "broker_error": self._client.last_error,

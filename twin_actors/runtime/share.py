@@ -84,6 +84,12 @@ class Share:
             self.spilled = 0
             self.spilled_readings = {}
 
+    def take_over(self, older: Share) -> None:
+        """Stand where another router's share of the same twin actor stood: what it had before it waits in the log."""
+        self.outcomes, self.lettered = older.outcomes, older.lettered
+        self.quarantined = dict(older.quarantined)
+        self.spilled = int(bool(older.load or older.under_way))
+
     def forget_queue(self, spilled_from: int) -> None:
         """Everything from an offset on is to be read from the log again."""
         self.waiting.clear()

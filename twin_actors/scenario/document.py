@@ -151,6 +151,21 @@ class PlacementSection(Section):
     kinds: dict[str, PerActor] = Field(default_factory=dict)
 
 
+class RouterSection(Section):
+    """What one router takes: whole kinds, single entities, or both."""
+
+    kinds: tuple[Text, ...] = ()
+    entities: Patterns | None = None
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if not self.kinds and self.entities is None:
+            raise wrong(
+                "say which 'kinds' or 'entities' this router takes; the rest of the city has one without saying"
+            )
+        return self
+
+
 class Grid(Section):
     """Positions row by row: columns to the east, rows to the north of ``origin``."""
 
@@ -414,6 +429,9 @@ class Document(Section):
     store: StoreSection = StoreSection()
     clock: ClockSection = ClockSection()
     placement: PlacementSection = PlacementSection()
+    routers: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$", max_length=32)], RouterSection] = Field(
+        default={}, description="routers beside the one that takes what no other does, by name"
+    )
     entities: tuple[EntityEntry, ...] = ()
     parameters: dict[str, ParametersSection] = Field(
         default={}, description="attributes and noises of single entities by id, as twin-actors calibrate writes them"

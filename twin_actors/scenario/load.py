@@ -20,6 +20,7 @@ from twin_actors.scenario.model import PublishedStates, Scenario
 from twin_actors.scenario.parameters import with_parameters
 from twin_actors.scenario.relations import Index, expand_relations
 from twin_actors.scenario.report import Report
+from twin_actors.scenario.routers import router_settings
 from twin_actors.scenario.settings import (
     broker_settings,
     clock_settings,
@@ -110,6 +111,7 @@ def _scenario(document: Document, catalogue: Catalogue, report: Report, files: S
         retention=retention_settings(document),
         clock=clock_settings(document),
         placement=placement_settings(document, catalogue, report),
+        routers=router_settings(document, catalogue, index, report),
         entities=entities,
         relations=expand_relations(document, index, report),
         resources=resource_pools(document, report),

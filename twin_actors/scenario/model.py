@@ -85,6 +85,15 @@ class PlacementSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RouterSettings:
+    """A router beside the one that takes the rest: whole ``kinds``, and single ``entities`` by id."""
+
+    name: str
+    kinds: tuple[str, ...] = ()
+    entities: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Entity:
     """A real thing in the city. ``attributes`` holds what the scenario says; the kind's defaults fill the rest, and
     likewise ``sd`` of readings and ``drift`` of states, where a calibration has given the entity its own."""
@@ -258,6 +267,7 @@ class Scenario:
     retention: RetentionSettings = RetentionSettings()
     clock: ClockSettings = ClockSettings()
     placement: PlacementSettings = PlacementSettings()
+    routers: tuple[RouterSettings, ...] = ()
     entities: tuple[Entity, ...] = ()
     relations: tuple[Relation, ...] = ()
     resources: tuple[ResourcePool, ...] = ()
@@ -284,6 +294,12 @@ class Scenario:
     def entities_of(self, kind: str) -> tuple[Entity, ...]:
         """The entities of one kind, in the order of the scenario."""
         return tuple(entity for entity in self.entities if entity.kind == kind)
+
+    def routers_of_entities(self) -> tuple[str, ...]:
+        """The name of every entity's router, in the order of the entities; empty for the one that takes the rest."""
+        singles = {entity: router.name for router in self.routers for entity in router.entities}
+        kinds = {kind: router.name for router in self.routers for kind in router.kinds}
+        return tuple(singles.get(entity.id, kinds.get(entity.kind, "")) for entity in self.entities)
 
     def to_json(self) -> bytes:
         """UTF-8 JSON that `from_json` turns back into an equal scenario. It holds ``broker.password`` if given."""

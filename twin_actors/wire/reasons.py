@@ -42,6 +42,7 @@ class Reason(enum.StrEnum):
     OVERLOADED = "overloaded"
     MODEL_FAILED = "model_failed"
     HARMFUL = "harmful"
+    ELSEWHERE = "elsewhere"
 
     @property
     def happened(self) -> str:
@@ -94,6 +95,10 @@ _TEXTS: dict[Reason, tuple[str, str]] = {
     Reason.UNKNOWN_ENTITY: (
         "No entity of this name is in the city",
         "Add it to 'entities' in the scenario, or correct the name in the device's topic",
+    ),
+    Reason.ELSEWHERE: (
+        "Another router has this entity since 'routers' was changed in the scenario",
+        "Replay the letter: it goes to the router that has the entity now",
     ),
     Reason.UNKNOWN_KIND: (
         "No kind of this name is in the city",

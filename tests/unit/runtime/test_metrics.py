@@ -105,7 +105,7 @@ def test_a_part_that_does_not_answer_is_said_and_its_samples_are_missing() -> No
         asked.append((name, method))
         return None if name == "router" else status()[name]
 
-    found = values(gather("little", ask))
+    found = values(gather("little", ("router",), ask))
     assert found["answers", "router"] == 0
     assert found["answers", "aggregator"] == found["answers", "controller"] == 1
     assert ("ticks_total",) in found
@@ -117,7 +117,7 @@ def test_a_part_that_does_not_answer_is_said_and_its_samples_are_missing() -> No
 def test_a_ledger_is_asked_for_only_when_it_can_be_had(recovered: bool) -> None:
     router = status()["router"] | {"recovered": recovered}
     answers = {"status": router, "ledger": LEDGER}
-    found = values(gather("little", lambda name, method: answers[method] if name == "router" else None))
+    found = values(gather("little", ("router",), lambda name, method: answers[method] if name == "router" else None))
     assert (("unexplained",) in found) is recovered
     assert found["router_recovered",] == recovered
 

@@ -17,8 +17,8 @@ from twin_actors.runtime.letters import Letters
 from twin_actors.runtime.notes import Note
 from twin_actors.runtime.numbering import NumberedLog, numbers_for
 from twin_actors.runtime.placement import plan_actors
-from twin_actors.runtime.plan import CityPlan, Plan, Reach
-from twin_actors.runtime.repacking import ROUTER, KeptPlan, ids_of, repack, same_packing
+from twin_actors.runtime.plan import ROUTER, CityPlan, Plan, Reach
+from twin_actors.runtime.repacking import KeptPlan, ids_of, repack, same_packing
 from twin_actors.runtime.routing import routing_of
 from twin_actors.runtime.saving import RouterMemory
 from twin_actors.scenario.catalogue import load_catalogue
