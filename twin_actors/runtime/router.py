@@ -202,7 +202,7 @@ class Router:
     def _settle(self, done: Committed, now: float) -> None:
         """A group is durable: queue it for the twins, acknowledge it to the broker, let its commands go."""
         own = self._routing.committed(done.first, done.entries, now)
-        self._memory.inputs_since += len(done.entries)
+        self._memory.inputs_since += self._routing.committed_until - done.first
         self._acknowledge()
         for offset, entry in own:
             if entry.channel == Note.REFUSED:

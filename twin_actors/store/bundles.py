@@ -103,28 +103,33 @@ def unpack(blob: bytes) -> Bundle:
     """The inverse of ``pack``. Raises ValueError on a blob that is cut short or too long."""
     if len(blob) < _HEAD.size:
         raise ValueError(f"a bundle of {len(blob)} bytes is cut short")
-    count, named, numbered = _HEAD.unpack_from(blob)
+    n, named, numbered = _HEAD.unpack_from(blob)
     at = _HEAD.size + named
     fields, rows = _fields(blob[_HEAD.size : at])
     at += -at % _ALIGNED
-    wanted = at + count * (8 * (1 + numbered + rows) + 4)
+    wanted = at + n * (8 * (1 + numbered + rows) + 4)
     if wanted != len(blob):
-        raise ValueError(f"a bundle of {len(blob)} bytes should have {wanted}: {count} readings of {rows} rows")
-    ts_ms = np.frombuffer(blob, np.float64, count, at)
-    at += 8 * count
+        raise ValueError(f"a bundle of {len(blob)} bytes should have {wanted}: {n} readings of {rows} rows")
+    ts_ms = np.frombuffer(blob, np.float64, n, at)
+    at += 8 * n
     seq = None
     if numbered:
-        seq = np.frombuffer(blob, np.int64, count, at)
-        at += 8 * count
-    values = np.frombuffer(blob, np.float64, count * rows, at).reshape(rows, count)
-    numbers = np.frombuffer(blob, np.int32, count, at + 8 * count * rows)
+        seq = np.frombuffer(blob, np.int64, n, at)
+        at += 8 * n
+    values = np.frombuffer(blob, np.float64, n * rows, at).reshape(rows, n)
+    numbers = np.frombuffer(blob, np.int32, n, at + 8 * n * rows)
     return Bundle(fields, numbers, ts_ms, values, seq)
+
+
+def count(blob: bytes) -> int:
+    """How many readings a packed bundle holds."""
+    return int(_COUNT.unpack_from(blob)[0])
 
 
 def numbers_of(blob: bytes) -> NDArray[np.int32]:
     """The entities of a packed bundle, without the rest."""
-    count = _COUNT.unpack_from(blob)[0]
-    return np.frombuffer(blob, np.int32, count, len(blob) - 4 * count)
+    held = count(blob)
+    return np.frombuffer(blob, np.int32, held, len(blob) - 4 * held)
 
 
 def renumbered(blob: bytes, numbers: NDArray[np.int32]) -> bytes:
@@ -134,7 +139,7 @@ def renumbered(blob: bytes, numbers: NDArray[np.int32]) -> bytes:
 
 def inputs(entry: Entry) -> int:
     """How many offsets an entry takes."""
-    return int(_COUNT.unpack_from(entry[4])[0]) if entry[0] == BUNDLE else 1
+    return count(entry[4]) if entry[0] == BUNDLE else 1
 
 
 def count_inputs(entries: Iterable[Entry]) -> int:
@@ -156,13 +161,13 @@ def span(entries: Sequence[Entry], first: int, stop: int) -> list[Entry]:
     found: list[Entry] = []
     at = 0
     for entry in entries:
-        count = inputs(entry)
+        held = inputs(entry)
         if at >= stop:
             break
-        if at + count > first:
+        if at + held > first:
             single = [entry] if entry[0] != BUNDLE else unpack(entry[4]).entries(entry)
             found += single[max(first - at, 0) : stop - at]
-        at += count
+        at += held
     return found
 
 

@@ -288,18 +288,13 @@ class ReadingDecoder:
         except TypeError:  # some times are text
             ts = np.array([seconds(t) * 1e3 if isinstance(t, datetime) else t for t in stamps], dtype=np.float64)
         received = np.asarray(received_at_s, dtype=np.float64)[message]
-        timed = ts == ts
-        observed = np.where(timed, ts / 1000.0, received)
-
         source = np.asarray(sources, dtype=np.int64)
         if source.size and (source.min() < 0 or source.max() >= MOST_SOURCES):
             raise ValueError(f"sources lie between 0 and {MOST_SOURCES - 1}, not {source.min()} … {source.max()}")
-        readable = (observed >= 0.0) & (observed < LATEST_S) & ~(timed & (np.abs(ts - received) < _NEAR_S))
-        micros = np.rint(np.where(readable, observed, 0.0) * 1e6).astype(np.int64)
-        identified = timed.copy()
-        identified[batch.clockless] = False
-        key = np.where(identified, source[message] << _TIME_BITS | micros, NO_IDENTITY)
-        seq, boot = self._sequence(structs, key)
+        observed, timed, readable, key = _times(ts, received, source[message])
+        key[batch.clockless] = NO_IDENTITY
+        seq, boot = self._sequence(structs)
+        _number(key, seq, boot)
 
         good = (matrix == matrix).any(axis=0) & readable
         if self._scaled or batch.converted:
@@ -343,9 +338,32 @@ class ReadingDecoder:
                     rows += slot.offset
         return matrix
 
+    def columns(
+        self, values: Floats, ts_ms: Floats, seq: Integers | None, received_at_s: Floats, sources: Integers
+    ) -> Decoded:
+        """Readings that stand in columns already, ``values (rows, r)``, as ``decode`` gives them: the same identities
+        and times. What says nothing, or has a time that cannot be read, is not for here: see ``sound``.
+        """
+        observed, timed, _, key = _times(ts_ms, received_at_s, sources)
+        boot = np.full(len(ts_ms), -1, np.int64)
+        seq = boot if seq is None else seq
+        _number(key, seq, boot)
+        place = np.arange(len(ts_ms))
+        return Decoded(
+            values=values, observed_at_s=observed, timed=timed, message=place, element=np.zeros_like(place),
+            key=key, seq=seq, boot=boot, rejected=[],
+        )  # fmt: skip
+
     @staticmethod
-    def _sequence(structs: list[Any], key: Integers) -> tuple[Integers, Integers]:
-        """Sequence numbers and boots, -1 where there are none; keys of numbered readings are set in place."""
+    def sound(values: Floats, ts_ms: Floats, received_at_s: float) -> NDArray[np.bool_]:
+        """Which of such readings ``decode`` would accept."""
+        received = np.full(len(ts_ms), received_at_s)
+        _, _, readable, _ = _times(ts_ms, received, np.zeros(len(ts_ms), np.int64))
+        return (values == values).any(axis=0) & readable
+
+    @staticmethod
+    def _sequence(structs: list[Any]) -> tuple[Integers, Integers]:
+        """Sequence numbers and boots, -1 where there are none."""
         total = len(structs)
         said = [s.seq for s in structs]
         boots = [s.boot for s in structs]
@@ -354,10 +372,6 @@ class ReadingDecoder:
             boot = np.full(total, -1, dtype=np.int64)
         else:
             boot = np.array([-1 if b is None else _boot_number(b) for b in boots], dtype=np.int64)
-        numbered = seq >= 0
-        if numbered.any():
-            family = (np.maximum(boot, 0) << _SEQ_BITS | seq & (2**_SEQ_BITS - 1)) + _INT64_MIN
-            np.copyto(key, family, where=numbered)
         return seq, boot
 
     def _reject(
@@ -387,6 +401,25 @@ class ReadingDecoder:
                 batch.reject(index, place, nearest_field(bytes(encoded), self._known))
             else:
                 batch.reject(index, place, (Reason.BAD_TIME, _time_fault(ts[position], received[position])))
+
+
+def _times(
+    ts: Floats, received: Floats, source: Integers
+) -> tuple[Floats, NDArray[np.bool_], NDArray[np.bool_], Integers]:
+    """When readings were observed, which say so, which times can be read, and identities by time."""
+    timed = ts == ts
+    observed = np.where(timed, ts / 1000.0, received)
+    readable = (observed >= 0.0) & (observed < LATEST_S) & ~(timed & (np.abs(ts - received) < _NEAR_S))
+    micros = np.rint(np.where(readable, observed, 0.0) * 1e6).astype(np.int64)
+    return observed, timed, readable, np.where(timed, source << _TIME_BITS | micros, NO_IDENTITY)
+
+
+def _number(key: Integers, seq: Integers, boot: Integers) -> None:
+    """Put identities by sequence number in place of those by time."""
+    numbered = seq >= 0
+    if numbered.any():
+        family = (np.maximum(boot, 0) << _SEQ_BITS | seq & (2**_SEQ_BITS - 1)) + _INT64_MIN
+        np.copyto(key, family, where=numbered)
 
 
 def _time_fault(ts: float, received_at_s: float) -> str:
