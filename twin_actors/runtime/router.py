@@ -91,7 +91,7 @@ class Router:
         self._letters = Letters(self._store, name)
         self._memory = RouterMemory(self._store, name, self._routing, self._desk, self._letters)
         self._memory.recover()
-        self._inbox = Inbox(plan.scenario, plan.clock, self._routing, self._desk, hearing)
+        self._inbox = Inbox(plan.scenario, plan.clock, self._routing, self._desk, hearing, plan.gateway_decoder)
         self._orders = Orders(
             self._routing,
             self._desk,

@@ -126,20 +126,19 @@ class ReadingDecoder:
         names = {slot.name: slot.key for slot in self._slots}
         declared = [(slot.name, slot.type, slot.default) for slot in self._slots]
         self._values_type = msgspec.defstruct("Values", declared, rename=names, gc=False)
-        self._message_type = msgspec.defstruct(
-            "Message",
-            [
-                ("ts", float | datetime | None, NAN),
-                ("seq", _Sequence | None, -1),
-                ("boot", str | _Boot | None, None),
-                ("values", self._values_type | UnsetType, UNSET),
-                ("n", Raw | UnsetType, UNSET),
-                ("bn", Raw | UnsetType, UNSET),
-                *declared,
-            ],
-            rename=names,
-            gc=False,
+        envelope = [
+            ("ts", float | datetime | None, NAN),
+            ("seq", _Sequence | None, -1),
+            ("boot", str | _Boot | None, None),
+            ("values", self._values_type | UnsetType, UNSET),
+            ("n", Raw | UnsetType, UNSET),
+            ("bn", Raw | UnsetType, UNSET),
+        ]
+        self._message_type = msgspec.defstruct("Message", [*envelope, *declared], rename=names, gc=False)
+        self.element_type = msgspec.defstruct(
+            "Element", [("entity", str), *envelope, *declared], rename=names, gc=False
         )
+        """An element of a gateway's list, which names its entity; see ``taken``."""
         self._decode_one = msgspec.json.Decoder(self._message_type).decode
         self._decode_many = msgspec.json.Decoder(list[self._message_type]).decode  # type: ignore[name-defined]
         self._scalars = [slot for slot in self._slots if slot.scalar]
@@ -280,13 +279,8 @@ class ReadingDecoder:
         self, batch: _Batch, message: Integers, element: Integers, received_at_s: Floats, sources: Sequence[int]
     ) -> Decoded:
         structs = batch.structs
-        total = len(structs)
         matrix = self._matrix([s if s.values is UNSET else s.values for s in structs])
-        stamps = [s.ts for s in structs]
-        try:
-            ts = np.fromiter(stamps, np.float64, total)
-        except TypeError:  # some times are text
-            ts = np.array([seconds(t) * 1e3 if isinstance(t, datetime) else t for t in stamps], dtype=np.float64)
+        ts = _stamps(structs)
         received = np.asarray(received_at_s, dtype=np.float64)[message]
         source = np.asarray(sources, dtype=np.int64)
         if source.size and (source.min() < 0 or source.max() >= MOST_SOURCES):
@@ -337,6 +331,37 @@ class ReadingDecoder:
                     rows *= slot.factor
                     rows += slot.offset
         return matrix
+
+    @property
+    def slots(self) -> list[Slot]:
+        """Which name in a payload fills which rows."""
+        return self._slots
+
+    def taken(self, structs: list[Any]) -> tuple[Floats, Floats, Integers | None, NDArray[np.bool_] | None]:
+        """Structs of ``element_type`` as columns: times in ms, values (rows, r), sequence numbers (None: none has one),
+        and which of them name a boot (None: none does)."""
+        matrix = self._matrix([s if s.values is UNSET else s.values for s in structs])
+        ts = _stamps(structs)
+        seq: Integers | None = None
+        said = [s.seq for s in structs]
+        if said.count(-1) != len(said):
+            seq = np.fromiter((-1 if s is None else s for s in said), np.int64, len(said))
+        boots = [s.boot for s in structs]
+        if boots.count(None) == len(boots):
+            return ts, matrix, seq, None
+        return ts, matrix, seq, np.array([boot is not None for boot in boots])
+
+    def rows_of(self, fields: Sequence[tuple[str, int]]) -> NDArray[np.intp] | None:
+        """The rows that fields (name, components; 0: a single number) fill, in their order; None where one does not
+        fit the reading, as in a log that was written for another version of its kind."""
+        slots = {slot.key: slot for slot in self._slots}
+        rows: list[int] = []
+        for name, size in fields:
+            slot = slots.get(name)
+            if slot is None or size != (0 if slot.scalar else slot.size) or self._scaled:
+                return None
+            rows += range(slot.start, slot.start + slot.size)
+        return np.array(rows, np.intp)
 
     def columns(
         self, values: Floats, ts_ms: Floats, seq: Integers | None, received_at_s: Floats, sources: Integers
@@ -401,6 +426,15 @@ class ReadingDecoder:
                 batch.reject(index, place, nearest_field(bytes(encoded), self._known))
             else:
                 batch.reject(index, place, (Reason.BAD_TIME, _time_fault(ts[position], received[position])))
+
+
+def _stamps(structs: list[Any]) -> Floats:
+    """The devices' times in ms, NaN where they sent none."""
+    stamps = [s.ts for s in structs]
+    try:
+        return np.fromiter(stamps, np.float64, len(stamps))
+    except TypeError:  # some times are text
+        return np.array([seconds(t) * 1e3 if isinstance(t, datetime) else t for t in stamps], dtype=np.float64)
 
 
 def _times(
