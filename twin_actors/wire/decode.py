@@ -49,7 +49,7 @@ _TIME_BITS: Final = 52
 _INT64_MIN: Final = -(2**63)
 _NEAR_S: Final = 30 * 86_400.0  # a ts this near to our clock in seconds was not meant in milliseconds
 
-_Sequence = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+SequenceNumber = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _Boot = Annotated[int, msgspec.Meta(ge=_INT64_MIN, le=2**63 - 1)]
 
 
@@ -128,7 +128,7 @@ class ReadingDecoder:
         self._values_type = msgspec.defstruct("Values", declared, rename=names, gc=False)
         envelope = [
             ("ts", float | datetime | None, NAN),
-            ("seq", _Sequence | None, -1),
+            ("seq", SequenceNumber | None, -1),
             ("boot", str | _Boot | None, None),
             ("values", self._values_type | UnsetType, UNSET),
             ("n", Raw | UnsetType, UNSET),

@@ -17,7 +17,7 @@ import numpy as np
 from msgspec import UNSET, Raw, UnsetType
 from numpy.typing import NDArray
 
-from twin_actors.wire.decode import ReadingDecoder
+from twin_actors.wire.decode import ReadingDecoder, SequenceNumber
 from twin_actors.wire.elements import CANNOT_DECODE, MAX_PAYLOAD_BYTES, elements, is_list
 from twin_actors.wire.faults import explain, quote, seconds
 from twin_actors.wire.fields import Slot
@@ -67,7 +67,7 @@ class _Head(msgspec.Struct, gc=False):
     values: Raw
     kind: str = ""
     ts: float | datetime | list[float | datetime | None] | None = None
-    seq: list[int | None] | None = None
+    seq: list[SequenceNumber | None] | None = None
     boot: None = None  # anything else is judged singly
 
 
@@ -333,7 +333,8 @@ class GatewayDecoder:
         return [
             b'{"entity":' + ids[place]
             + b"".join(b',"%s":%s' % (name.encode(), bytes(column[place])) for name, column in columns.items())
-            + b',"values":{' + b",".join(key + b":" + bytes(cells[place]) for key, cells in keys) + b"}}"
+            + b',"values":{'
+            + b",".join(key + b":" + cell for key, cells in keys if (cell := bytes(cells[place])) != b"null") + b"}}"
             for place in range(n)
         ]  # fmt: skip
 
