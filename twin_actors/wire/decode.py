@@ -380,6 +380,13 @@ class ReadingDecoder:
         )  # fmt: skip
 
     @staticmethod
+    def all_sound(values: Floats, ts_ms: Floats, received_at_s: float) -> bool:
+        """Whether ``sound`` is sure to hold for all of them: every value is said, and every time."""
+        first_s, last_s = ts_ms.min() / 1000.0, ts_ms.max() / 1000.0  # NaN where one is
+        far = last_s * 1000.0 < received_at_s - _NEAR_S or first_s * 1000.0 > received_at_s + _NEAR_S
+        return bool(first_s >= 0.0 and last_s < LATEST_S and far and values.min(initial=0.0) <= 0.0)
+
+    @staticmethod
     def sound(values: Floats, ts_ms: Floats, received_at_s: float) -> NDArray[np.bool_]:
         """Which of such readings ``decode`` would accept."""
         received = np.full(len(ts_ms), received_at_s)

@@ -24,6 +24,9 @@ from twin_actors.wire.fields import Slot
 from twin_actors.wire.reasons import Reason, brief
 
 UNKNOWN: Final = -1
+MOST_KEPT: Final = 1_024
+LONGEST_KEPT: Final = 16_384
+"""How many lists of entities are remembered, and of how many bytes at most."""
 _text = msgspec.json.Decoder(str).decode
 
 
@@ -63,7 +66,7 @@ class Message:
 class _Head(msgspec.Struct, gc=False):
     """A columnar message without its values."""
 
-    entities: list[str]
+    entities: Raw
     values: Raw
     kind: str = ""
     ts: float | datetime | list[float | datetime | None] | None = None
@@ -89,6 +92,17 @@ class _Columns(msgspec.Struct, gc=False):
     boot: Raw | UnsetType = UNSET
 
 
+@dataclass(frozen=True, slots=True)
+class _Entities:
+    """Whom the elements of a message are of: ``kinds`` there are, with the places of each (None: all of them), and the
+    places of ``strange`` ones (None: there are none)."""
+
+    ids: list[str]
+    numbers: NDArray[np.int32]
+    kinds: list[tuple[int, NDArray[np.bool_] | None]]
+    strange: NDArray[np.bool_] | None
+
+
 class _Uneven(ValueError):
     """Columns of different lengths."""
 
@@ -96,6 +110,7 @@ class _Uneven(ValueError):
 _decode_head = msgspec.json.Decoder(_Head).decode
 _decode_element = msgspec.json.Decoder(_Element).decode
 _decode_columns = msgspec.json.Decoder(_Columns).decode
+_decode_names = msgspec.json.Decoder(list[str]).decode
 _decode_raws = msgspec.json.Decoder(list[Raw]).decode
 
 
@@ -161,6 +176,7 @@ class GatewayDecoder:
         self._kind_of = np.empty(len(numbers), np.intp)
         for entity, number in numbers.items():
             self._kind_of[number] = place[entity.partition("/")[0]]
+        self._recent: dict[tuple[str, bytes], _Entities] = {}
         self._known = {name for forms in self._forms for name, _ in forms.fields}
         self._usual = 0  # the kind of the last list: the next one is decoded as of that kind first
 
@@ -181,57 +197,70 @@ class GatewayDecoder:
 
     def _columnar(self, payload: bytes, received_at_s: float) -> Message:
         head = _decode_head(payload)
-        n = len(head.entities)
-        ids = [f"{head.kind}/{name}" for name in head.entities] if head.kind else head.entities
+        of = self._entities(head.kind, bytes(head.entities))
+        n = len(of.ids)
         if not n:
             return Message(strays=[Stray("", Reason.EMPTY, "entities is an empty list", payload)])
-        get = self._number.get
-        numbers = np.array([get(entity, UNKNOWN) for entity in ids], np.int32)
         ts_ms = _ts_column(head.ts, n)
         seq = _seq_column(head.seq, n)
-        known = numbers != UNKNOWN
-        kinds = self._kind_of[numbers]  # of unknown ones too, which are not looked at
         message = Message()
-        singly = ~known
-        for kind in set(kinds[known].tolist()):
+        singly = of.strange
+        for kind, own in of.kinds:
             forms = self._forms[kind]
             values = forms.matrix(head.values, n)
-            own = known & (kinds == kind)
-            singly |= self._gather(message, forms, own, numbers, ts_ms, values, seq, received_at_s)
-        if singly.any():
+            bad = self._gather(message, forms, own, of.numbers, ts_ms, values, seq, received_at_s)
+            singly = bad if singly is None else singly if bad is None else singly | bad
+        if singly is not None:
             cells = self._cells(payload)
             for place in np.flatnonzero(singly).tolist():
-                self._place(message, ids[place], cells[place])
+                self._place(message, of.ids[place], cells[place])
         return message
 
     def _list(self, payload: bytes, received_at_s: float) -> Message:
         structs = self._typed(payload)
         if not structs:
             return Message(strays=[Stray("", Reason.EMPTY, "an empty list", payload)])
-        get = self._number.get
         ids = [each.entity for each in structs]
-        numbers = np.array([get(entity, UNKNOWN) for entity in ids], np.int32)
-        known = numbers != UNKNOWN
-        kinds = self._kind_of[numbers]
+        of = self._sorted(ids)
         message = Message()
-        singly = ~known
-        for kind in set(kinds[known].tolist()):
+        singly = of.strange
+        for kind, own in of.kinds:
             forms = self._forms[kind]
             if kind != self._usual:
                 self._usual = kind
                 structs = forms.decode_list(payload)
             ts_ms, values, seq, booted = forms.decoder.taken(structs)
-            own = known & (kinds == kind)
-            if booted is not None:  # its identity hangs on a text: judged singly
-                booted &= own
-                own &= ~np.isin(numbers, numbers[booted])
-                singly |= known & (kinds == kind) & ~own
-            singly |= self._gather(message, forms, own, numbers, ts_ms, values, seq, received_at_s)
-        if singly.any():
+            bad = self._gather(message, forms, own, of.numbers, ts_ms, values, seq, received_at_s, booted)
+            singly = bad if singly is None else singly if bad is None else singly | bad
+        if singly is not None:
             raws = elements(payload)
             for place in np.flatnonzero(singly).tolist():
                 self._place(message, ids[place], bytes(raws[place]))
         return message
+
+    def _entities(self, kind: str, encoded: bytes) -> _Entities:
+        """Whom a columnar message speaks for. Gateways name the same entities again and again, in the same words."""
+        found = self._recent.get((kind, encoded))
+        if found is None:
+            names = _decode_names(encoded)
+            found = self._sorted([f"{kind}/{name}" for name in names] if kind else names)
+            if len(encoded) <= LONGEST_KEPT:
+                if len(self._recent) >= MOST_KEPT:
+                    self._recent.clear()
+                self._recent[kind, encoded] = found
+        return found
+
+    def _sorted(self, ids: list[str]) -> _Entities:
+        get = self._number.get
+        numbers = np.array([get(entity, UNKNOWN) for entity in ids], np.int32)
+        kinds = self._kind_of[numbers]
+        known = numbers != UNKNOWN
+        if known.all() and (kinds == kinds[:1]).all():
+            return _Entities(ids, numbers, [(int(kinds[0]), None)] if ids else [], None)
+        present = sorted(set(kinds[known].tolist()))
+        return _Entities(
+            ids, numbers, [(kind, known & (kinds == kind)) for kind in present], None if known.all() else ~known
+        )
 
     def _typed(self, payload: bytes) -> list[Any]:
         """The elements as of the usual kind, or of the first one's, whose fields may be of other types."""
@@ -250,17 +279,24 @@ class GatewayDecoder:
     def _gather(
         message: Message,
         forms: _KindForms,
-        own: NDArray[np.bool_],
+        own: NDArray[np.bool_] | None,
         numbers: NDArray[np.int32],
         ts_ms: NDArray[np.float64],
         values: NDArray[np.float64],
         seq: NDArray[np.int64] | None,
         received_at_s: float,
-    ) -> NDArray[np.bool_]:
-        """Add the sound readings among a message's ``own`` of a kind. Returns which must be judged singly: the others,
-        and with them all of the same entities, whose order would be lost."""
-        sound = forms.decoder.sound(values, ts_ms, received_at_s)
-        bad = own & ~sound
+        booted: NDArray[np.bool_] | None = None,
+    ) -> NDArray[np.bool_] | None:
+        """Add the sound readings among a message's ``own`` of a kind (None: all). Returns which must be judged singly
+        (None: none): the others, those of a boot, whose identity hangs on a text, and all of the same entities, whose
+        order would be lost."""
+        if own is None and booted is None and forms.decoder.all_sound(values, ts_ms, received_at_s):
+            message.gathered.append(forms.gathered(numbers, ts_ms, values, seq))
+            return None
+        own = np.ones(len(numbers), np.bool_) if own is None else own
+        bad = own & ~forms.decoder.sound(values, ts_ms, received_at_s)
+        if booted is not None:
+            bad |= own & booted
         if bad.any():
             bad = own & np.isin(numbers, numbers[bad])
         good = own & ~bad
@@ -269,7 +305,7 @@ class GatewayDecoder:
         elif good.any():
             part = None if seq is None else seq[good]
             message.gathered.append(forms.gathered(numbers[good], ts_ms[good], values[:, good], part))
-        return bad
+        return bad if bad.any() else None
 
     # -- one by one --------------------------------------------------------------------------------------------
 
