@@ -92,7 +92,7 @@ class Router:
         self._letters = Letters(self._store, name)
         self._memory = RouterMemory(self._store, name, self._routing, self._desk, self._letters)
         self._memory.recover()
-        self._inbox = Inbox(plan.scenario, plan.clock, self._routing, self._desk, hearing)
+        self._inbox = Inbox(plan.scenario, plan.clock, self._routing, self._desk, hearing, plan.gateway_decoder)
         self._orders = Orders(
             self._routing,
             self._desk,
@@ -203,7 +203,7 @@ class Router:
     def _settle(self, done: Committed, now: float) -> None:
         """A group is durable: queue it for the twins, acknowledge it to the broker, let its commands go."""
         own = self._routing.committed(done.first, done.entries, now)
-        self._memory.inputs_since += len(done.entries)
+        self._memory.inputs_since += self._routing.committed_until - done.first
         self._acknowledge()
         for offset, entry in own:
             if entry.channel == Note.REFUSED:
