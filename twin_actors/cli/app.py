@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 
 from twin_actors import __version__
 from twin_actors.cli import (
+    applying,
     asking,
     calibrating,
     clustering,
@@ -79,6 +80,7 @@ for name, command, panel in (
     ("verify", keeping.verify, _CITY),
     ("replay", replaying.replay, _CITY),
     ("command", asking.command, _CITY),
+    ("apply", applying.apply, _CITY),
     ("nodes", moving.nodes, _CITY),
     ("rebalance", moving.rebalance, _CITY),
     ("drain", moving.drain, _CITY),

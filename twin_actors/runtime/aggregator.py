@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -15,10 +15,13 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
 from twin_actors.core.deciding import PolicyInUse
+from twin_actors.core.showing import Stamp
 from twin_actors.runtime import minutes
 from twin_actors.runtime.cityview import CityView
 from twin_actors.runtime.council import KEPT, Council, Effects
 from twin_actors.runtime.desk import Outgoing
+from twin_actors.runtime.looking import Looks
+from twin_actors.runtime.pace import Pace, TickNote
 from twin_actors.runtime.patience import patiently
 from twin_actors.runtime.plan import CityPlan
 from twin_actors.runtime.router import Exchange
@@ -28,8 +31,9 @@ from twin_actors.store import StaleEpoch, StoreUnavailable
 log = logging.getLogger(__name__)
 
 NAME = "aggregator"
-LOOK_DEADLINE_S = 2.0
-"""How long a tick waits for a slow twin actor before it goes on with the older look at it."""
+LOOK_SHARE = 0.5
+"""The part of a tick's budget that it may wait for twin actors; what is left belongs to the policies."""
+FETCH_DEADLINE_S = 2.0
 HAND_OVER_DEADLINE_S = 15.0
 MOST_ERRORS = 100
 
@@ -57,13 +61,12 @@ class Aggregator:
         self._saved = b""
         self._behind = False  # something decided is not kept yet
         patiently(self._recover)
-        self._actors = [actor.name for actor in plan.actors]
-        self._epochs: dict[str, int] = {}  # the highest seen of every twin actor
         self._handles: dict[str, Any] = {}
-        self._looks: dict[str, Any] = {}  # looks under way, by actor
         self._latest_s = float("-inf")
         self._lock = threading.Lock()
         self._errors: deque[str] = deque(maxlen=MOST_ERRORS)
+        self._looks = Looks([actor.name for actor in plan.actors], self, self._errors.append)
+        self._pace = Pace()
         self._ticks = self._failed_ticks = 0
         self._tick_wall_s = 0.0
         self._states_at = float("-inf")
@@ -123,15 +126,26 @@ class Aggregator:
     # -- one tick ----------------------------------------------------------------------------------------------
 
     def _tick(self) -> None:
-        now_s = self._now_s()
-        self._look(now_s)
+        now_s, budget_s, began = self._now_s(), self._scenario.limits.tick_budget_s, time.monotonic()
+        self._look(now_s, LOOK_SHARE * budget_s)
+        looked = time.monotonic()
         with self._lock:
             self._ticks += 1
             if self._behind:
                 self._keep()  # the store was away: what cannot be recorded is not decided on top of what was not
             view = self._view.at(now_s)
-            self._council.sit(view, self._in_hand)
+            self._council.sit(view, self._in_hand, lambda: time.monotonic() - began < budget_s)
             self._in_hand.trim()
+            self._pace.note(
+                TickNote(
+                    tick=self._ticks,
+                    at_s=now_s,
+                    look_s=looked - began,
+                    decide_s=time.monotonic() - looked,
+                    late={name: now_s - self._view.seen_at_s(name) for name in sorted(self._looks.late)},
+                    left_out=dict(self._council.turns.waiting),
+                )
+            )
             states = self._states(now_s)
             self._keep()
         self._hand_over(states, now_s)
@@ -141,36 +155,30 @@ class Aggregator:
             return self._clock.now_s()
         return self._latest_s if self._latest_s > float("-inf") else 0.0
 
-    def _look(self, now_s: float) -> None:
-        """Ask every twin actor for its columns; whoever does not answer in time keeps its older ones in the view."""
-        for name in self._actors:
-            if name not in self._looks:
-                handle = self._handle(name)
-                if handle is not None:
-                    self._looks[name] = handle.show.remote(now_s, True)
-        if not self._looks:
-            return
-        names = {ref: name for name, ref in self._looks.items()}
-        ready, _ = ray.wait(list(names), num_returns=len(names), timeout=LOOK_DEADLINE_S)
-        for ref in ready:
-            name = names[ref]
-            del self._looks[name]
-            try:
-                look: Look = ray.get(ref, timeout=LOOK_DEADLINE_S)
-            except (RayError, GetTimeoutError) as error:
-                self._errors.append(f"{name}: {type(error).__name__}: {str(error).splitlines()[0]}")
-                self._handles.pop(name, None)
-                continue
-            if look.epoch < self._epochs.get(name, 0):
-                self._errors.append(
-                    f"{name}: epoch {look.epoch} still answers, epoch {self._epochs[name]} has taken over"
-                )
-                self._handles.pop(name, None)
-                continue
-            self._epochs[name] = look.epoch
+    def _look(self, now_s: float, wait_s: float) -> None:
+        """Take the looks at twin actors that are there in time; of the others the view keeps what it has."""
+        for name, look in self._looks.take(now_s, wait_s):
             self._latest_s = max(self._latest_s, look.latest_s)
+            at_s = max((stamp.at_s for stamp, _ in look.kinds.values()), default=now_s)
             with self._lock:
-                self._view.take(name, look.shown)
+                self._view.take(name, at_s, {kind: shown for kind, (_, shown) in look.kinds.items()})
+
+    # -- how the actors are reached ----------------------------------------------------------------------------
+
+    def ask(self, actor: str, now_s: float, epoch: int, known: Mapping[str, Stamp]) -> Any:
+        handle = self._handle(actor)
+        return None if handle is None else handle.look.remote(now_s, epoch, dict(known))
+
+    def ready(self, references: Sequence[Any], wait_s: float) -> Collection[Any]:
+        return ray.wait(list(references), num_returns=len(references), timeout=wait_s)[0]
+
+    def get(self, reference: Any) -> Look | str:
+        try:
+            look: Look = ray.get(reference, timeout=FETCH_DEADLINE_S)
+        except (RayError, GetTimeoutError) as error:
+            self._handles.clear()  # one of them is of an actor that is gone
+            return f"{type(error).__name__}: {str(error).splitlines()[0]}"
+        return look
 
     def _handle(self, name: str) -> Any:
         if name not in self._handles:
@@ -262,6 +270,7 @@ class Aggregator:
                 "tick_wall_s": self._tick_wall_s,
                 "now_s": self._now_s(),
                 "errors": list(self._errors)[-5:],
+                **self._pace.summary(self._scenario.limits.tick_budget_s),
                 **self._view.summary(),
                 **self._council.summary(),
             }
@@ -285,6 +294,11 @@ class Aggregator:
     def alerts(self, last: int) -> list[Any]:
         with self._lock:
             return self._council.alerts(last)
+
+    def ticks(self, last: int) -> list[TickNote]:
+        """The last ticks that had to leave something out, oldest first."""
+        with self._lock:
+            return self._pace.short(last)
 
     def columns(self, kind: str) -> Mapping[str, Any]:
         """The merged columns of one kind as of the last tick. Raises KeyError for a kind without twins."""

@@ -10,7 +10,7 @@ import numpy as np
 from twin_actors.core.cleaning import Quality
 from twin_actors.core.columns import Layout
 from twin_actors.core.kind import Kind
-from twin_actors.core.table import Shown
+from twin_actors.core.showing import Shown
 from twin_actors.scenario.model import Entity
 
 

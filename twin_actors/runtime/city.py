@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from twin_actors.core.columns import Field, Layout
 from twin_actors.core.deciding import Decision, IssuedCommand
@@ -21,7 +22,8 @@ from twin_actors.runtime.fleets import FleetTopics
 from twin_actors.runtime.launching import CityNotFound, LaunchRefused, Progress, Record
 from twin_actors.runtime.merging import merged_letters, merged_status
 from twin_actors.runtime.metrics import Sample, gather
-from twin_actors.runtime.plan import CityPlan
+from twin_actors.runtime.plan import PLAN_FILE, CityPlan
+from twin_actors.runtime.reshaping import Reshaped
 from twin_actors.store import DeadLetter, LetterState, Store, erase_store
 from twin_actors.wire.topics import Topics
 
@@ -36,7 +38,28 @@ __all__ = ["City", "CityNotFound", "LaunchRefused"]
 DEADLINE_S = 15.0
 
 
-class City:
+class Made(NamedTuple):
+    """A city's plan as it was read, and what is looked up in it most."""
+
+    plan: CityPlan
+    stamp: int  # when its file was written
+    number: Mapping[str, int]
+    kind_of: Mapping[str, str]
+    actor_of: Mapping[int, str]
+
+    @classmethod
+    def of(cls, plan: CityPlan, file: Path) -> Made:
+        entities = plan.scenario.entities
+        return cls(
+            plan,
+            file.stat().st_mtime_ns,
+            {entity.id: number for number, entity in enumerate(entities)},
+            {entity.id: entity.kind for entity in entities},
+            {number: actor.name for actor in plan.actors for number in actor.entities},
+        )
+
+
+class City(Reshaped):
     """A running city. ``City.launch("scenarios/harbour.yaml")`` starts one, ``City.connect("harbour")`` finds it."""
 
     def __init__(self, record: Record) -> None:
@@ -44,12 +67,43 @@ class City:
 
         self._ray = ray
         self._record = record
-        self._plan = self.plan = CityPlan.load(launching.folder_of(record.city))
-        self.scenario: Scenario = self._plan.scenario
         self.name = record.city
-        self._kind_of = {entity.id: entity.kind for entity in self.scenario.entities}
-        self._number = {entity.id: number for number, entity in enumerate(self.scenario.entities)}
-        self._actor_of = {number: actor.name for actor in self._plan.actors for number in actor.entities}
+        self._plan_file = launching.folder_of(record.city) / PLAN_FILE
+        self._made = Made.of(CityPlan.load(self._plan_file.parent), self._plan_file)
+
+    @property
+    def _now_made(self) -> Made:
+        """How the city is made up; anybody may change it while it runs."""
+        with contextlib.suppress(FileNotFoundError):  # deleted meanwhile: what it was
+            if self._plan_file.stat().st_mtime_ns != self._made.stamp:
+                self._made = Made.of(CityPlan.load(self._plan_file.parent), self._plan_file)
+        return self._made
+
+    @property
+    def plan(self) -> CityPlan:  # type: ignore[override]
+        """The launch plan, as of the last change."""
+        return self._now_made.plan
+
+    @property
+    def scenario(self) -> Scenario:  # type: ignore[override]
+        """The scenario that the city goes by now."""
+        return self._now_made.plan.scenario
+
+    @property
+    def _plan(self) -> CityPlan:
+        return self._now_made.plan
+
+    @property
+    def _number(self) -> Mapping[str, int]:
+        return self._now_made.number
+
+    @property
+    def _kind_of(self) -> Mapping[str, str]:
+        return self._now_made.kind_of
+
+    @property
+    def _actor_of(self) -> Mapping[int, str]:
+        return self._now_made.actor_of
 
     # -- coming and going --------------------------------------------------------------------------------------
 
@@ -183,13 +237,9 @@ class City:
             raise KeyError(f"{self.name} has no entity {entity!r}{hint}")
         number = self._number[entity]
         actor = self._actor_of[number]
-        now_s = self.now_s()
-        shown = self._call(actor, "show", now_s, True).shown
-        reported = self._call(actor, "reported", entity)
+        shown, reported = self._call(actor, "show", entity, self.now_s())
         kind = self._plan.catalogue.kinds[self._kind_of[entity]]
-        own = [n for n in next(a for a in self._plan.actors if a.name == actor).entities
-               if self.scenario.entities[n].kind == kind.name]  # fmt: skip
-        return TwinCard(kind, self.scenario.entities[number], shown[kind.name], own.index(number), reported)
+        return TwinCard(kind, self.scenario.entities[number], shown, 0, reported)
 
     def now_s(self) -> float:
         """The city's time, seconds since the epoch."""

@@ -14,7 +14,7 @@ from twin_actors.core.columns import Column, Layout
 from twin_actors.core.fidelity import FidelityShown
 from twin_actors.core.fidelity import summary as fidelity_summary
 from twin_actors.core.kind import Kind, Need
-from twin_actors.core.table import Shown
+from twin_actors.core.showing import Shown
 from twin_actors.core.view import KindView, Links, View
 from twin_actors.runtime.placement import ActorPlan
 from twin_actors.runtime.plan import attribute_matrix
@@ -70,10 +70,14 @@ class CityView:
             scenario, {k: {e: i for i, e in enumerate(m.ids)} for k, m in self._merged.items()}
         )
 
-    def take(self, actor: str, shown: Mapping[str, Shown]) -> None:
-        """Write what one actor shows into the merged columns."""
+    def take(self, actor: str, now_s: float, shown: Mapping[str, Shown | None]) -> None:
+        """Write what one actor shows at ``now_s`` into the merged columns; None: what it showed before, now older."""
         for name, look in shown.items():
             merged, at = self._merged[name], self._places[actor][name]
+            if look is None:
+                merged.age_s[at] += np.maximum(now_s - merged.seen_at_s[at], 0.0)
+                merged.seen_at_s[at] = now_s
+                continue
             merged.x[:, at], merged.sd[:, at] = look.x, look.sd
             merged.command[:, at], merged.desired[:, at] = look.command, look.desired
             merged.couplings[:, at] = look.couplings
@@ -95,6 +99,11 @@ class CityView:
                 if merged.proposed is None:
                     merged.proposed = merged.command.copy()
                 merged.proposed[:, at] = look.proposed
+
+    def seen_at_s(self, actor: str) -> float:
+        """The city time of the oldest part of what the view has of an actor; -inf before a first look."""
+        oldest = [float(self._merged[kind].seen_at_s[at].min()) for kind, at in self._places[actor].items()]
+        return -np.inf if not oldest or np.isnan(oldest).any() else min(oldest)
 
     def at(self, now_s: float) -> View:
         """The cut at ``now_s``: copies, so that what policies see stays what was recorded."""

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import threading
-import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from twin_actors.runtime.auditing import Auditor
 from twin_actors.runtime.changing import Change, untouched
 from twin_actors.runtime.council import AlertEvent
 from twin_actors.runtime.crew import AGGREGATOR, Crew, wanted_by
+from twin_actors.runtime.ending import end_for_good, save_twins, stop_in_order
 from twin_actors.runtime.historian import Historian
 from twin_actors.runtime.patience import patiently
 from twin_actors.runtime.placement import LaunchRefused
@@ -34,8 +33,6 @@ log = logging.getLogger(__name__)
 
 NAME = "controller"
 CHECK_EVERY_S = 2.0
-SAVE_DEADLINE_S = 15.0
-END_DEADLINE_S = 20.0
 
 
 class Controller:
@@ -196,9 +193,9 @@ class Controller:
         old, folder = self._plan, Path(self._folder)
         living_on = untouched(old, new)
         touched = [actor.name for actor in old.actors if actor.name not in living_on]
-        self._stop_in_order(old.routers)
-        self._save_twins(touched)
-        self._end_for_good(["aggregator", *old.routers, *touched])
+        stop_in_order(self._crew)
+        save_twins(self._crew, touched)
+        end_for_good(self._crew, [AGGREGATOR, *old.routers, *touched])
         try:
             patiently(lambda: applying.move_twins(folder, self._store, old, new))
         except (StoreUnavailable, StoreDamaged, LogTrimmed, ValueError) as error:
@@ -211,26 +208,6 @@ class Controller:
         self._answered = len(self._crew.hellos)
         self._historian.follow(self._plan)
         self._auditor.follow(self._plan)
-
-    def _end_for_good(self, names: Sequence[str]) -> None:
-        """End actors and return when Ray has forgotten their names. Raises TimeoutError."""
-        for name in names:
-            with contextlib.suppress(ValueError):  # it is not there
-                ray.kill(ray.get_actor(name, namespace=self._namespace))
-        deadline = time.monotonic() + END_DEADLINE_S
-        waiting = list(names)
-        while waiting:
-            waiting = [name for name in waiting if self._is_there(name)]
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{waiting[:3]} did not end within {END_DEADLINE_S:g} s")
-            time.sleep(0.02)  # Ray tells nobody when a name is free; the loop has a deadline
-
-    def _is_there(self, name: str) -> bool:
-        try:
-            ray.get_actor(name, namespace=self._namespace)
-        except ValueError:
-            return False
-        return True
 
     def _met(self, name: str, ref: Any) -> None:
         """A twin actor has introduced itself, or it died meanwhile: then ``_reconcile`` looks after it."""
@@ -284,39 +261,14 @@ class Controller:
         except (StoreUnavailable, StoreDamaged):
             return known  # the auditor raises the alarm
 
-    def _save_twins(self, names: Collection[str]) -> None:
-        """Have twin actors keep a last snapshot, so that the next launch, or a change, has little to replay."""
-        saving = {}
-        for name in names:
-            try:
-                saving[ray.get_actor(name, namespace=self._namespace).save.remote()] = name
-            except ValueError:
-                log.warning("%s is not there to save its twins; the log has what they need", name)
-        done, late = ray.wait(list(saving), num_returns=len(saving), timeout=SAVE_DEADLINE_S) if saving else ([], [])
-        for ref in done:
-            try:
-                ray.get(ref, timeout=1.0)
-            except RayError as error:
-                log.warning("%s could not save its twins: %s", saving[ref], str(error).splitlines()[0])
-        if late:
-            log.warning("%d twin actors did not save in time; the log has what they need", len(late))
-
-    def _stop_in_order(self, routers: Sequence[str]) -> None:
-        """The aggregator first: what it has decided still finds its routers."""
-        for name in ("aggregator", *routers):
-            try:
-                ray.get(ray.get_actor(name, namespace=self._namespace).stop.remote(), timeout=12.0)
-            except (ValueError, RayError, TimeoutError) as error:
-                log.warning("%s did not stop in good order: %s", name, str(error).splitlines()[0])
-
     def stop(self, kill: bool) -> None:
         """Stop aggregator and router in good order; with ``kill`` end all actors too (Ray goes on without us)."""
         self._stopping.set()
         self._placer.stop()
         self._historian.stop()
         self._thread.join(timeout=10.0)
-        self._stop_in_order(self._plan.routers)
-        self._save_twins(self._crew.twin_actors)
+        stop_in_order(self._crew)
+        save_twins(self._crew, self._crew.twin_actors)
         self._phase = "stopped"
         if not kill:
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -29,6 +29,7 @@ from twin_actors.core.fidelity import DRIFTS
 from twin_actors.core.resources import Assignment, Fleet, Unit
 from twin_actors.core.view import CommandTo, Value, View
 from twin_actors.runtime import minutes
+from twin_actors.runtime.turns import Turns
 from twin_actors.scenario.catalogue import Catalogue
 from twin_actors.scenario.model import Scenario
 
@@ -36,6 +37,8 @@ T = TypeVar("T")
 
 KEPT = 2_000
 """Records of each sort that the aggregator itself keeps at hand; the store keeps more."""
+ALLOCATION = "dividing resources"
+"""The division of resources, where policies take turns with it."""
 MOST_SCHEDULED = 100_000
 MOST_NEWS = 10_000
 EXACT_PAIRS = 400
@@ -93,7 +96,8 @@ class Council:
     """All that is remembered between ticks; ``sit`` is one tick."""
 
     def __init__(self, scenario: Scenario, catalogue: Catalogue, policies: Sequence[PolicyInUse]) -> None:
-        self._policies = tuple(policies)
+        self._policies = {use.policy.name: use for use in policies}
+        self.turns = Turns([*self._policies, ALLOCATION])
         self._alerts_of = {name: (*catalogue.kinds[name].alerts, DRIFTS) for name in scenario.kinds_used()}
         self._says = {(kind, alert.name): alert.says for kind, its in self._alerts_of.items() for alert in its}
         self._book = DecisionBook()
@@ -114,18 +118,27 @@ class Council:
 
     # -- one tick ----------------------------------------------------------------------------------------------
 
-    def sit(self, view: View, effects: Effects | None = None) -> Effects:
+    def sit(self, view: View, effects: Effects | None = None, may_start: Callable[[], bool] = lambda: True) -> Effects:
         """Decide on a view. Every effect of the tick is added to ``effects`` and returned; nothing is sent from here.
 
-        When a tick fails half way, ``effects`` has what it had decided until then.
+        Policies, and the allocation after them, begin only while ``may_start`` says so; those left out come first in
+        the next tick (``turns``). When a tick fails half way, ``effects`` has what it had decided until then.
         """
         effects = Effects() if effects is None else effects
         self._note_alerts(view, effects)
-        decided = [*self._orders, *decide(view, self._policies, self._book)]
-        self._orders = []
+        decided, self._orders = self._orders, []
         for decision in decided:
             self._carry_out(decision, view.now_s, effects)
-        self._divide(view, effects)
+
+        def do(name: str) -> None:
+            if name == ALLOCATION:
+                self._divide(view, effects)
+                return
+            for decision in decide(view, [self._policies[name]], self._book):
+                decided.append(decision)
+                self._carry_out(decision, view.now_s, effects)
+
+        self.turns.go_round(do, may_start)
         # those that a router which is away has not taken yet are bounded by those that may be scheduled
         while self._scheduled and self._scheduled[0][0] <= view.now_s and len(effects.couplings) < MOST_SCHEDULED:
             at_s, _, entity, values = heapq.heappop(self._scheduled)

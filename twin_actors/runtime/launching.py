@@ -270,7 +270,7 @@ def _start(
     controller = _controller(record, folder)
     _create_all(controller, len(plans), tell, deadline_s)
     wait_for_routers(record, deadline_s=30.0)
-    _wait_for_first_look(record, deadline_s=30.0)
+    wait_for_first_look(record, deadline_s=30.0)
     if scenario.sources:
         tell("starting the devices", 0, 1)
         record.devices = start_devices(folder)
@@ -435,7 +435,7 @@ def _wait_for_router(record: Record, name: str, began: float, deadline: float) -
         time.sleep(0.05)  # the same: asked until the deadline
 
 
-def _wait_for_first_look(record: Record, *, deadline_s: float) -> None:
+def wait_for_first_look(record: Record, *, deadline_s: float) -> None:
     """Return when the aggregator has seen every twin once, so that frames and queries have all their columns."""
     import ray
 

@@ -14,7 +14,7 @@ from twin_actors.core.cleaning import CleaningMemory, CleaningRules, Quality, cl
 from twin_actors.core.columns import Column
 from twin_actors.core.inputs import Channel
 from twin_actors.core.kind import Kind
-from twin_actors.core.table import Shown
+from twin_actors.core.showing import Shown
 from twin_actors.runtime.notes import FIRST_NOTE
 from twin_actors.runtime.packing import Delivery, pack
 from twin_actors.runtime.plan import CityPlan, decoders_of

@@ -47,7 +47,8 @@ log = logging.getLogger(__name__)
 COMMIT_S = 0.004
 TURN_S = 0.008
 """How often calls are looked after while messages stream in; asking Ray costs as much as twenty messages."""
-IDLE_S = 0.02
+IDLE_S = 0.25
+"""How long a router with nothing under way waits for the network: messages and questions end the wait."""
 REQUEST_DEADLINE_S = 10.0
 RECOVERY_DEADLINE_S = 40.0
 """How long a question about the accounts waits for twins that are still catching up with the log."""
@@ -91,7 +92,7 @@ class Router:
         self._letters = Letters(self._store, name)
         self._memory = RouterMemory(self._store, name, self._routing, self._desk, self._letters)
         self._memory.recover()
-        self._inbox = Inbox(plan.scenario, plan.clock, self._routing, self._desk, hearing)
+        self._inbox = Inbox(plan.scenario, plan.clock, self._routing, self._desk, hearing, plan.gateway_decoder)
         self._orders = Orders(
             self._routing,
             self._desk,
@@ -186,7 +187,7 @@ class Router:
             return max(committed + COMMIT_S - time.monotonic(), 0.0)
         if self._committer.busy:
             return COMMIT_S
-        return IDLE_S if self._links.idle else COMMIT_S
+        return IDLE_S if self._links.idle and self._requests.empty() else COMMIT_S
 
     def _commit(self, now: float) -> None:
         """Have all that has come written as one group, or acknowledge at once what needs no writing."""
@@ -202,7 +203,7 @@ class Router:
     def _settle(self, done: Committed, now: float) -> None:
         """A group is durable: queue it for the twins, acknowledge it to the broker, let its commands go."""
         own = self._routing.committed(done.first, done.entries, now)
-        self._memory.inputs_since += len(done.entries)
+        self._memory.inputs_since += self._routing.committed_until - done.first
         self._acknowledge()
         for offset, entry in own:
             if entry.channel == Note.REFUSED:
@@ -273,6 +274,7 @@ class Router:
         """Have the thread do something and wait for it, with a deadline."""
         result: Future[T] = Future()
         self._requests.put((work, result), timeout=REQUEST_DEADLINE_S)
+        self._client.wake()
         return result.result(timeout=REQUEST_DEADLINE_S)
 
     # -- what becomes of it ------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import psutil
 import ray
 
-from twin_actors.core.table import Shown
+from twin_actors.core.showing import Shown, Stamp
 from twin_actors.runtime.holder import Outcomes, Refused, Reply
 from twin_actors.runtime.patience import patiently
 from twin_actors.runtime.plan import CityPlan
@@ -43,11 +43,14 @@ class Hello(NamedTuple):
 
 
 class Look(NamedTuple):
-    """What an actor shows of its twins, and who says so."""
+    """What an actor shows of its twins by kind, and who says so; None: the same as at the last look.
+
+    The stamps are for the next look.
+    """
 
     epoch: int
     latest_s: float
-    shown: Mapping[str, Shown]
+    kinds: Mapping[str, tuple[Stamp, Shown | None]]
 
 
 class TwinActor:
@@ -86,12 +89,13 @@ class TwinActor:
     def apply(self, blob: bytes) -> Reply:
         return self._holder.apply(blob)
 
-    def show(self, now_s: float, with_control: bool) -> Look:
-        """Every kind's columns at a moment, and the newest device time seen."""
-        return Look(self._epoch, self._holder.latest_s, self._holder.show(now_s, with_control=with_control))
+    def look(self, now_s: float, epoch: int, known: Mapping[str, Stamp]) -> Look:
+        """Every kind's columns at a moment, but for those that are as at the stamp ``known`` from this ``epoch``."""
+        return Look(self._epoch, self._holder.latest_s, self._holder.look(now_s, known if epoch == self._epoch else {}))
 
-    def reported(self, entity: str) -> dict[str, Any]:
-        return self._holder.reported(entity)
+    def show(self, entity: str, now_s: float) -> tuple[Shown, dict[str, Any]]:
+        """One twin at a moment, and its last reading. Raises KeyError."""
+        return self._holder.show_one(entity, now_s), self._holder.reported(entity)
 
     def fates_by_entity(self) -> tuple[int, dict[str, tuple[int, ...]]]:
         return self._holder.fates_by_entity()

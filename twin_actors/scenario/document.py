@@ -409,6 +409,7 @@ class LimitsSection(Section):
     future_s: NotNegative = 5.0
     backlog: Annotated[int, Field(strict=True, ge=1000)] = 200_000
     answer: PositiveDuration = 30.0
+    tick_budget: PositiveDuration = 2.0
 
 
 class StatesSection(Section):

@@ -234,13 +234,15 @@ class Fleet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """The largest payload accepted, how far a device's clock may run ahead, the largest backlog in readings, and how
-    long a twin actor may take for a batch (wall seconds) until it counts as hung."""
+    """The largest payload accepted, how far a device's clock may run ahead, the largest backlog in readings, how long
+    a twin actor may take for a batch (wall seconds) until it counts as hung, and how many wall seconds a tick may
+    spend on looking at twins and starting policies."""
 
     payload_bytes: int = 262_144
     future_s: float = 5.0
     backlog: int = 200_000
     answer_s: float = 30.0
+    tick_budget_s: float = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -135,6 +135,7 @@ def limits_settings(document: Document) -> Limits:
         future_s=section.future_s,
         backlog=section.backlog,
         answer_s=section.answer,
+        tick_budget_s=section.tick_budget,
     )
 
 

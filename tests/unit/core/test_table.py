@@ -311,7 +311,7 @@ def test_what_is_shown_is_nobodys_to_change() -> None:
     table.apply(joined(told(T0, level=3.0), asked(T0, 0.5)))
     before = table.snapshot()
     shown = table.show(T0)
-    for array in (shown.x, shown.sd, shown.command, shown.desired, shown.couplings, shown.windows, shown.revision):
+    for array in (shown.x, shown.sd, shown.command, shown.desired, shown.couplings, shown.revision):
         array[...] = -7
     unchanged(table, before)
 

@@ -174,6 +174,6 @@ def test_a_twin_shows_its_hours() -> None:
     table = tanks()
     for after_s, level in ((0, 2.0), (1800, 3.0), (3600, 3.5)):
         table.apply(told(NOON_S + after_s, level=level))
-    np.testing.assert_array_equal(table.show(NOON_S + 3600).windows[:, 0], [3.5, 2.5, NAN, NAN])
+    np.testing.assert_array_equal(table.windows.at(np.array([NOON_S + 3600]), np.arange(1))[:, 0], [3.5, 2.5, NAN, NAN])
     assert TankReading.layout.rows == 5
     assert TankState.layout.rows == 6

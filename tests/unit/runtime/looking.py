@@ -59,7 +59,7 @@ class Town:
 
     def take(self, name: str, now_s: float) -> None:
         """The aggregator gets one actor's look."""
-        self.view.take(name, self.holders[name].show(now_s, with_control=True))
+        self.view.take(name, now_s, self.holders[name].show(now_s, with_control=True))
 
     def look(self, now_s: float) -> View:
         """All actors show themselves, and the cut is made."""
