@@ -93,7 +93,8 @@ def main() -> None:
         ]
         chunks = [b"".join(packets[n : n + 200]) for n in range(0, len(packets), 200)]
     print("ready", flush=True)
-    sys.stdin.readline()
+    if not sys.stdin.readline():
+        return  # whoever asked has ended
     began = time.time()
     if rate is None:
         acknowledged = Acknowledged(sock)
