@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from twin_actors.core.detection.memory import ALARM, View
+from twin_actors.core.detection.memory import View
 from twin_actors.core.detection.neighbours import NeighbourMemory, Neighbours, neighbour_residual
 from twin_actors.core.inputs import Batch
 from twin_actors.core.table import TwinTable
@@ -121,7 +121,7 @@ def alarms(at_s: Block, values: Block, neighbours: Neighbours) -> dict[str, NDAr
         for number, name in enumerate(FIELDS):
             block[layout.places[name].start] = values[number, hour]
         table.apply(Batch(rows=np.arange(n), observed_at_s=np.full(n, at_s[hour]), values=block))
-        alarm = dict(zip(ALARM, table.detection.alarm[:, row], strict=True))
+        alarm = table.detection.alarms(row)
         now = alarm["at_s"] == at_s[hour]
         raised["stuck"][hour] = now & np.isin(alarm["view"], (View.STUCK, View.STUCK_DECLARED))
         said = np.where(table.cleaning.at_s[row] == at_s[hour], table.cleaning.value[row], np.nan)

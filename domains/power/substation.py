@@ -56,12 +56,13 @@ def predict(
     served = loading.served_mw(state.demand_mw, couplings.transfer_mw, attributes, command)
     course = thermal.Course.of(temperatures(state), loading.load_factor(served, attributes), attributes)
     moved = course.after(step.dt_s)
+    ageing = course.of_first_sample() if step.points else course  # no temperature depends on it
     return state.replace(
         ambient_temp_c=moved.ambient_c,
         oil_temp_c=moved.oil_c,
         h1_k=moved.h1_k,
         h2_k=moved.h2_k,
-        ageing_h=state.ageing_h + course.loss_of_life_h(step.dt_s),
+        ageing_h=state.ageing_h + ageing.loss_of_life_h(step.dt_s),
         transfer_mw=couplings.transfer_mw,
         hour_of_week_h=np.broadcast_to(np.mod(step.at_s, WEEK_S) / 3600.0, np.shape(state.demand_mw)),
     )

@@ -6,6 +6,7 @@ Temperatures are in °C, rises and gradients in K, times in s unless the name sa
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -195,26 +196,29 @@ class Course:
             rate = rate + weight * ageing_rate(self.after(dt_s * node).hot_spot_c, self.upgraded_paper, self.standard)
         return np.asarray(rate * dt_s / 3600.0)
 
+    def of_first_sample(self) -> Course:
+        """The course of the first sample alone, ``(1, n)`` from ``(samples, n)``."""
+        return self._each(lambda column: column[:1] if np.ndim(column) > 1 else column)
+
     def chosen(self, mask: NDArray[np.bool_]) -> Course:
         """The courses of some entities as flat columns, in the order of ``mask (…, n)``."""
+        return self._each(lambda column: np.broadcast_to(column, mask.shape)[mask])
 
-        def flat(column: Column) -> Column:
-            return np.broadcast_to(column, mask.shape)[mask]
-
+    def _each(self, of: Callable[[Column], Column]) -> Course:
         start = self.start
         return Course(
             start=Temperatures(
-                ambient_c=flat(start.ambient_c), oil_c=flat(start.oil_c), h1_k=flat(start.h1_k), h2_k=flat(start.h2_k)
+                ambient_c=of(start.ambient_c), oil_c=of(start.oil_c), h1_k=of(start.h1_k), h2_k=of(start.h2_k)
             ),
-            usual_c=flat(self.usual_c),
-            settled_oil_c=flat(self.settled_oil_c),
-            settled_h1_k=flat(self.settled_h1_k),
-            settled_h2_k=flat(self.settled_h2_k),
-            oil_tau_s=flat(self.oil_tau_s),
-            h1_tau_s=flat(self.h1_tau_s),
-            h2_tau_s=flat(self.h2_tau_s),
-            upgraded_paper=flat(self.upgraded_paper),
-            standard=flat(self.standard),
+            usual_c=of(self.usual_c),
+            settled_oil_c=of(self.settled_oil_c),
+            settled_h1_k=of(self.settled_h1_k),
+            settled_h2_k=of(self.settled_h2_k),
+            oil_tau_s=of(self.oil_tau_s),
+            h1_tau_s=of(self.h1_tau_s),
+            h2_tau_s=of(self.h2_tau_s),
+            upgraded_paper=of(self.upgraded_paper),
+            standard=of(self.standard),
         )
 
 

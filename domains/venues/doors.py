@@ -62,10 +62,15 @@ class _Night:
     left: Column
 
 
-def _night(before: VenueState, after: VenueState, attributes: VenueAttributes, dt_s: Column, at_s: Column) -> _Night:
+def _night(
+    before: VenueState, after: VenueState, attributes: VenueAttributes, dt_s: Column, at_s: Column
+) -> _Night | None:
+    """None where no house was empty within the step, as in all steps but one of a day."""
     hour_s = attributes.empty_at_h * 3600.0
     latest_s = np.floor((at_s - hour_s) / DAY_S) * DAY_S + hour_s
     passed = (attributes.empty_at_h >= 0.0) & (latest_s > at_s - dt_s)
+    if not passed.any():
+        return None
     part = np.where(passed, (latest_s - (at_s - dt_s)) / np.maximum(dt_s, 1e-9), 0.0)
     return _Night(
         passed=passed,
@@ -82,7 +87,11 @@ def counted(
     The first empty hour only sets the zero: what was inside before the twin began is not known well enough to learn
     from. Exact however a stretch of time is cut, as long as the flows hold.
     """
+    clock_s = at_s + np.zeros_like(after.entered_persons)
     night = _night(before, after, attributes, dt_s, at_s)
+    if night is None:
+        same = ("entered_before_persons", "left_before_persons", "nights", "miscount", "uncounted_persons")
+        return reflected(after.replace(**{name: getattr(before, name) for name in same}, clock_s=clock_s), attributes)
     entries = night.entered - before.entered_before_persons
     surplus = entries - (night.left - before.left_before_persons)
     seen = np.clip(surplus / np.maximum(entries, 1.0), -MOST_MISCOUNT, MOST_MISCOUNT)
@@ -94,7 +103,7 @@ def counted(
         nights=before.nights + night.passed,
         miscount=np.where(learns, before.miscount + weight * (seen - before.miscount), before.miscount),
         uncounted_persons=np.where(night.passed, 0.0, before.uncounted_persons),
-        clock_s=at_s + np.zeros_like(after.entered_persons),
+        clock_s=clock_s,
     )
     return reflected(moved, attributes)
 

@@ -18,6 +18,7 @@ DIAMETER_POWER = 4.871
 WATER_KN_M3 = 9.81  # specific weight
 
 _NEWTON_STEPS = 25
+_CLOSE = 1e-9  # of the flow: convergence is quadratic, so that a step this small leaves an error of its square
 
 
 def resistance(length_m: Column, diameter_m: Column, roughness: Column) -> Column:
@@ -52,9 +53,13 @@ def pump_flow_m3s(
     pipe = np.maximum(pipe_resistance, 1e-12)
     q = np.minimum((left_m / loss) ** (1.0 / power), (left_m / pipe) ** (1.0 / FLOW_POWER))
     for _ in range(_NEWTON_STEPS):
-        over = loss * q**power + pipe * q**FLOW_POWER - left_m
-        rise = power * loss * q ** (power - 1.0) + FLOW_POWER * pipe * q ** (FLOW_POWER - 1.0)
-        q = np.maximum(q - over / np.maximum(rise, 1e-12), 1e-12)
+        log_q = np.log(q)  # of both powers and of their derivatives
+        in_pump, in_pipe = loss * np.exp(power * log_q), pipe * np.exp(FLOW_POWER * log_q)
+        rise = (power * in_pump + FLOW_POWER * in_pipe) / q
+        step = (in_pump + in_pipe - left_m) / np.maximum(rise, 1e-12)
+        q = np.maximum(q - step, 1e-12)
+        if (np.abs(step) <= _CLOSE * q).all():
+            break
     return np.where(lifts, q, 0.0)
 
 

@@ -139,6 +139,10 @@ class Node:
         root = self._running.process()
         return [root, *root.children(recursive=True)] if root is not None else []
 
+    def leave(self) -> None:
+        """SIGTERM, as a container's or a pod's end sends it."""
+        self._process.send_signal(signal.SIGTERM)
+
     def kill_raylet(self) -> None:
         raylets = [process for process in self._tree() if process.name() == "raylet"]
         assert raylets, f"node {self.address} has a raylet"
@@ -169,8 +173,8 @@ class Node:
 class Nodes:
     """A head that holds no actors, workers that do, and, if wanted, one worker in a network of its own (``apart``)."""
 
-    def __init__(self, *, apart: bool) -> None:
-        self._wants_apart = apart
+    def __init__(self, *, apart: bool, memory: int = WORKER_MEMORY) -> None:
+        self._wants_apart, self._memory = apart, memory
         self.link: Link | None = None
         self.workers: list[Node] = []
         self.apart: Node | None = None
@@ -205,7 +209,7 @@ class Nodes:
             self.link.remove()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _start(self, *words: str, at: str, memory: int, inside: Sequence[str] = ()) -> Node:
+    def _start(self, *words: str, at: str, memory: int, inside: Sequence[str] = (), labels: str = "") -> Node:
         client, listen, grpc, metrics, environment = free_ports(5)
         head = "--head" in words
         command = [
@@ -214,16 +218,23 @@ class Nodes:
             f"--dashboard-agent-grpc-port={grpc}", f"--metrics-export-port={metrics}",
             f"--runtime-env-agent-port={environment}", "--num-cpus=2", f"--memory={memory}",
             "--object-store-memory=100000000", "--disable-usage-stats", "--min-worker-port=0", "--max-worker-port=0",
+            *((f"--labels={labels}",) if labels else ()),
             *((f"--ray-client-server-port={client}", f"--temp-dir={self._folder}") if head else ()),
         ]  # fmt: skip
         node = Node(command, self._folder, at)
         self._all.append(node)
         return node
 
-    def _add_worker(self) -> Node:
+    def add_worker(self, labels: str = "") -> Node:
+        """One more worker, known to Ray, with labels such as ``zone=east``."""
+        node = self._add_worker(labels)
+        self._learn_ids(node)
+        return node
+
+    def _add_worker(self, labels: str = "") -> Node:
         number = next(self._numbers)
         at = self.link.another_host(number) if self.link is not None else f"127.0.0.{number}"
-        node = self._start(f"--address={self.address}", at=at, memory=WORKER_MEMORY)
+        node = self._start(f"--address={self.address}", at=at, memory=self._memory, labels=labels)
         node.wait_up()
         self.workers.append(node)
         return node
@@ -232,7 +243,7 @@ class Nodes:
         if self.link is None:
             return
         inside = ("ip", "netns", "exec", self.link.namespace)
-        self.apart = self._start(f"--address={self.address}", at=self.link.apart, memory=WORKER_MEMORY, inside=inside)
+        self.apart = self._start(f"--address={self.address}", at=self.link.apart, memory=self._memory, inside=inside)
         self.apart.wait_up()
 
     def _learn_ids(self, *wanted: Node) -> None:

@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 
 from twin_actors import __version__
 from twin_actors.cli import (
+    applying,
     asking,
     calibrating,
     clustering,
@@ -19,6 +20,7 @@ from twin_actors.cli import (
     letters,
     listing,
     measuring,
+    moving,
     past,
     replaying,
     running,
@@ -78,6 +80,10 @@ for name, command, panel in (
     ("verify", keeping.verify, _CITY),
     ("replay", replaying.replay, _CITY),
     ("command", asking.command, _CITY),
+    ("apply", applying.apply, _CITY),
+    ("nodes", moving.nodes, _CITY),
+    ("rebalance", moving.rebalance, _CITY),
+    ("drain", moving.drain, _CITY),
     ("show", asking.show, _LOOK),
     ("query", asking.query, _LOOK),
     ("watch", watching.watch, _LOOK),

@@ -8,17 +8,29 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from twin_actors.cli.cities import CityName, chosen
+from twin_actors.cli.cities import CityName, chosen, connected
 from twin_actors.cli.faults import Failed
-from twin_actors.cli.voice import AsJson, Voice, span, table
+from twin_actors.cli.moving import actors_of
+from twin_actors.cli.voice import AsJson, Voice, frame_records, span, table
 
 if TYPE_CHECKING:
     from twin_actors.runtime.processes import Record, Running
 
 
-def ps(as_json: AsJson = False) -> None:
-    """List the cities that run on this machine, with their uptime and processes."""
+def ps(
+    city: Annotated[
+        str | None, typer.Argument(metavar="[CITY]", help="List this city's twin actors, and on which node each is.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the cities that run on this machine, with their uptime and processes; or one city's twin actors."""
     from twin_actors.runtime import launching
+
+    if city is not None:
+        with connected(city) as there:
+            actors = frame_records(actors_of(there))
+        Voice(as_json).result(actors, table([{**each, "node": (each["node"] or "")[:8]} for each in actors]))
+        return
 
     cities = [described(record) for record in launching.cities().values()]
     leftovers = [record.city for record in unended()]

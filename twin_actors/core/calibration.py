@@ -23,6 +23,7 @@ from twin_actors.core.columns import Column
 from twin_actors.core.fidelity import Z2_90, Fidelity
 from twin_actors.core.inputs import Batch
 from twin_actors.core.kind import Kind
+from twin_actors.core.places import Places
 from twin_actors.core.table import TwinTable
 
 SWEEPS = 8
@@ -294,22 +295,22 @@ class _Compared(Fidelity):
     """Stands in a table where its fidelity does, and keeps every innovation as z."""
 
     nll: Column
-    z: list[tuple[NDArray[np.intp], Column, Column]]
+    z: list[tuple[Places, Column, Column]]
 
-    def record(self, innovation: Column, variance: Column, twins: NDArray[np.intp]) -> None:
+    def record(self, innovation: Column, variance: Column, place: Places) -> None:
         bounded = np.clip(innovation, -1e150, 1e150)
         safe = np.maximum(variance, 1e-300)
         z = np.abs(bounded) / np.sqrt(safe)
         square = np.where(z <= _FARTHEST_Z, z * z, 2 * _FARTHEST_Z * z - _FARTHEST_Z**2)
-        self.nll[twins] += np.nansum(0.5 * (square + np.log(safe)), axis=0)
-        self.z.append((twins, z, bounded))
+        self.nll[place] += np.nansum(0.5 * (square + np.log(safe)), axis=0)
+        self.z.append((place, z, bounded))
 
     def matrices(self, rows: int, n: int) -> tuple[Column, Column]:
         """All |z| and innovations as ``(compared, R, n)``, NaN where a twin had none."""
         z = np.full((len(self.z), rows, n), np.nan)
         innovation = np.full_like(z, np.nan)
-        for order, (twins, each, apart) in enumerate(self.z):
-            z[order][:, twins], innovation[order][:, twins] = each, apart
+        for order, (place, each, apart) in enumerate(self.z):
+            z[order][:, place], innovation[order][:, place] = each, apart
         return z, innovation
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twin_actors.core.columns import Column, Reading, Role
+from twin_actors.core.places import Places, place_of
 
 NO_KEY = int(np.iinfo(np.int64).max)
 """The identity of a reading that carries neither a device time nor a sequence number."""
@@ -119,13 +120,15 @@ class CleaningMemory:
             next_key=np.zeros((1, n), np.uint8),
         )
 
-    def gather(self, twins: NDArray[np.intp]) -> Self:
-        return type(self)(*[getattr(self, name)[:, twins] for name in _MEMORY])
+    def gather(self, place: Places) -> Self:
+        """The memory of some twins: views where they lie side by side, to be read before it is overwritten."""
+        return type(self)(*[getattr(self, name)[:, place] for name in _MEMORY])
 
     def keep(self, twins: NDArray[np.intp], cleaned: Cleaned, key: NDArray[np.int64]) -> None:
         """Take over what cleaning one reading each of these twins has left."""
+        place = place_of(twins)
         for name in _VALUES:
-            getattr(self, name)[:, twins] = getattr(cleaned, name)
+            getattr(self, name)[:, place] = getattr(cleaned, name)
         self.keys[cleaned.slot, twins] = key
         self.masks[cleaned.slot, twins] = cleaned.mask
         self.next_key[0, twins] = cleaned.next_key

@@ -8,6 +8,7 @@ and ``observe`` along the columns of a Cholesky factor, laid on the sample axis.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from twin_actors.core.columns import Column, Role
 from twin_actors.core.kind import Kind
+from twin_actors.core.places import Places, run_of
 
 DIFFERENCE = np.sqrt(3.0)
 """Half the interval of the central differences in standard deviations; h² = 3 is best for Gaussian errors."""
@@ -27,8 +29,9 @@ _TINY = 1e-300
 class MeasurementPlan:
     """Which state row each reading row measures, split so that no group names a state row twice."""
 
-    groups: tuple[tuple[NDArray[np.intp], NDArray[np.intp]], ...]
+    groups: tuple[tuple[Places, Places], ...]
     measured: NDArray[np.intp]  # (reading rows,) state row or -1
+    unmeasured: NDArray[np.intp]  # reading rows that measure no state
     sd2: Column  # (reading rows, 1)
     drift2_h: Column  # (reading rows, 1) of the measured state, 0 where none
     unsure2: Column  # (state rows, 1)
@@ -60,13 +63,22 @@ class MeasurementPlan:
         state_drift2_h = state.per_row("drift") ** 2
         drift2_h = np.where(index[:, None] >= 0, state_drift2_h[index], 0.0) if len(index) else np.zeros((0, 1))
         return cls(
-            groups=tuple((np.array(rows, np.intp), np.array(targets, np.intp)) for rows, targets in groups),
+            groups=tuple(
+                (run_of(np.array(rows, np.intp)), run_of(np.array(targets, np.intp))) for rows, targets in groups
+            ),
             measured=index,
+            unmeasured=np.flatnonzero(index < 0),
             sd2=reading.per_row("sd") ** 2,
             drift2_h=drift2_h,
             unsure2=state.per_row("unsure_sd") ** 2,
             state_drift2_h=state_drift2_h,
         )
+
+    def measured_of(self, x: Column) -> Column:
+        """The state of each reading row ``(R, …, b)`` (a copy), NaN for a row that measures none."""
+        seen = x[self.measured]
+        seen[self.unmeasured] = np.nan
+        return seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +93,9 @@ class Estimate:
 
 def grow_variance(variance: Column, drift2_h: Column, unsure2: Column, elapsed_s: Column) -> Column:
     """Variance after ``elapsed_s`` of silence: + drift²·t/h, never more than that of a value never measured."""
-    return np.minimum(variance + drift2_h * (elapsed_s / 3600.0), unsure2)
+    grown = drift2_h * (elapsed_s / 3600.0)
+    grown += variance
+    return np.minimum(grown, unsure2, out=grown)
 
 
 def estimate_diagonal(
@@ -97,17 +111,27 @@ def estimate_diagonal(
     start, x, variance = x, x.copy(), variance.copy()
     innovation = np.full(values.shape, np.nan)
     spread = np.full(values.shape, np.nan)
-    for rows, targets in plan.groups:
-        use = usable[rows]
+    whole = bool(usable.all())
+    for number, (rows, targets) in enumerate(plan.groups):
         prior = variance[targets]
         total = prior + noise[rows]
-        already = x[targets] - start[targets]  # what an earlier sensor of the same state has corrected
-        nu = np.where(use, values[rows] - expected[rows] - already, 0.0)
-        gain = np.where(use, prior / np.maximum(total, _TINY), 0.0)
-        x[targets] += gain * nu
-        variance[targets] = prior * (1 - gain)
-        innovation[rows] = np.where(use, nu, np.nan)
-        spread[rows] = np.where(use, total, np.nan)
+        nu = values[rows] - expected[rows]
+        if number:
+            nu -= x[targets] - start[targets]  # what an earlier sensor of the same state has corrected
+        gain = prior / np.maximum(total, _TINY)
+        if not whole:
+            silent = ~usable[rows]
+            gain[silent] = 0.0
+            step = np.where(silent, 0.0, nu)
+            nu[silent] = total[silent] = np.nan
+            step *= gain
+        else:
+            step = gain * nu
+        x[targets] += step
+        np.subtract(1.0, gain, out=gain)
+        variance[targets] = np.multiply(prior, gain, out=gain)
+        innovation[rows] = nu
+        spread[rows] = total
     return Estimate(x, variance, innovation, spread)
 
 
@@ -124,12 +148,25 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
+class Sensor:
+    """One reading field of a joint filter: all its components correct those of one block at once.
+
+    ``field`` is the place in the block of the state field that it measures, -1 where only ``observe`` says how.
+    """
+
+    name: str
+    rows: slice
+    block: int
+    field: int
+
+
+@dataclass(frozen=True, slots=True)
 class JointPlan:
     """How the joint filter lays out its covariances and its directions on the sample axis."""
 
     blocks: tuple[Block, ...]
     directions: int
-    block_of_reading: tuple[tuple[int, int], ...]  # per reading row: (block, component), (-1, 0): reported only
+    sensors: tuple[Sensor, ...]  # in the order of the reading; what is reported only is left out
 
     @classmethod
     def of(cls, kind: Kind) -> Self:
@@ -145,12 +182,14 @@ class JointPlan:
             blocks.append(Block(rows, first))
             first += len(names)
         order = list(by_axes)
-        where: list[tuple[int, int]] = []
-        for declared in reading.fields.values():
+        sensors: list[Sensor] = []
+        for name, declared in reading.fields.items():
             axes = tuple(axis.name for axis in declared.axes)
-            block = order.index(axes) if axes in order else -1
-            where.extend((block, component if block >= 0 else 0) for component in range(declared.size))
-        return cls(tuple(blocks), first, tuple(where))
+            if axes in order:
+                of, names = declared.of or name, by_axes[axes]
+                place = names.index(of) if of in names else -1
+                sensors.append(Sensor(name, reading.places[name], order.index(axes), place))
+        return cls(tuple(blocks), first, tuple(sensors))
 
 
 def cholesky(covariance: Column) -> Column:
@@ -162,43 +201,60 @@ def cholesky(covariance: Column) -> Column:
     k = covariance.shape[0]
     factor = np.zeros_like(covariance)
     for j in range(k):
-        pivot = covariance[j, j] - (factor[j, :j] ** 2).sum(axis=0)
-        root = np.sqrt(np.maximum(pivot, 0.0))
-        factor[j, j] = root
-        safe = np.where(root > 0, root, 1.0)
-        for i in range(j + 1, k):
-            rest = covariance[i, j] - (factor[i, :j] * factor[j, :j]).sum(axis=0)
-            factor[i, j] = np.where(root > 0, rest / safe, 0.0)
+        for i in range(j, k):
+            rest = factor[i, j]
+            rest += covariance[i, j]
+            for earlier in range(j):
+                rest -= factor[i, earlier] * factor[j, earlier]
+            if i == j:
+                root = np.sqrt(np.maximum(rest, 0.0, out=rest), out=rest)
+                extent = root > 0
+                settled = bool(extent.all())
+            elif settled:
+                rest /= root
+            else:
+                rest[...] = np.divide(rest, root, out=np.zeros_like(rest), where=extent)
     return factor
 
 
-def spread_points(plan: JointPlan, x: Column, covariances: list[Column]) -> Column:
-    """``(S, 1 + 2·directions, b)``: the state itself, then a step forth and back along every direction."""
+def spread_points(plan: JointPlan, x: Column, factors: list[Column]) -> Column:
+    """``(S, 1 + 2·directions, b)``: the state itself, then a step forth and back along every direction, which are the
+    columns of the covariances' factors."""
     d = plan.directions
-    points = np.repeat(x[:, None, :], 1 + 2 * d, axis=1)
-    for block, covariance in zip(plan.blocks, covariances, strict=True):
-        factor = DIFFERENCE * cholesky(covariance)  # (k, k, m, b)
+    points = np.empty((x.shape[0], 1 + 2 * d, x.shape[1]))
+    points[:] = x[:, None]
+    for block, factor in zip(plan.blocks, factors, strict=True):
         for j in range(block.size):
+            forth, back = 1 + block.first + j, 1 + d + block.first + j
             for i in range(j, block.size):
-                points[block.rows[i], 1 + block.first + j] += factor[i, j]
-                points[block.rows[i], 1 + d + block.first + j] -= factor[i, j]
+                step = DIFFERENCE * factor[i, j]  # (m, b)
+                rows = run_of(block.rows[i])
+                points[rows, forth] += step
+                points[rows, back] -= step
     return points
 
 
 def slopes(plan: JointPlan, points: Column) -> Column:
     """``(…, directions, b)``: change per direction, by central differences of points that were moved along."""
     d = plan.directions
-    change: Column = (points[:, 1 : 1 + d] - points[:, 1 + d :]) / (2 * DIFFERENCE)
+    change: Column = points[:, 1 : 1 + d] - points[:, 1 + d :]
+    change *= 1 / (2 * DIFFERENCE)
     return change
 
 
 def covariances_of(plan: JointPlan, moved: Column) -> list[Column]:
     """Covariances ``(k, k, m, b)`` from moved points."""
-    change = slopes(plan, moved)  # (S, D, b)
     result = []
     for block in plan.blocks:
-        part = change[block.rows]  # (k, m, D, b)
-        result.append(np.einsum("imdb,jmdb->ijmb", part, part))
+        k, m = block.rows.shape
+        change = [slopes(plan, moved[run_of(rows)]) for rows in block.rows]  # k times (m, D, b)
+        covariance = np.empty((k, k, m, moved.shape[-1]))
+        for i in range(k):
+            for j in range(i + 1):
+                np.einsum("mdb,mdb->mb", change[i], change[j], out=covariance[i, j])
+                if j < i:
+                    covariance[j, i] = covariance[i, j]
+        result.append(covariance)
     return result
 
 
@@ -209,6 +265,9 @@ def limit_covariances(plan: JointPlan, covariances: list[Column], unsure2: Colum
         k = block.size
         own = covariance[np.arange(k), np.arange(k)]  # (k, m, b)
         cap = unsure2[block.rows]  # (k, m, 1)
+        if (own <= cap).all():  # scaled by 1 otherwise
+            limited.append(covariance)
+            continue
         scale = np.sqrt(cap / np.maximum(own, np.maximum(cap, _TINY)))
         limited.append(covariance * scale[:, None] * scale[None, :])
     return limited
@@ -227,50 +286,67 @@ def estimate_joint(
     plan: JointPlan,
     x: Column,
     covariances: list[Column],
-    expected: Column,
-    sensitivity: Column,
+    factors: list[Column],
+    seen: Mapping[str, Column],
     values: Column,
     usable: NDArray[np.bool_],
     noise: Column,
 ) -> tuple[Estimate, list[Column]]:
-    """Fold in the reading rows one after the other, each correcting every field of its component.
+    """Fold in the reading fields one after the other, each correcting every field of its components.
 
-    ``sensitivity (R, directions, b)`` are the slopes of the expected readings along the directions of the
-    covariances' factors; with them H = slope·L⁻¹ stays fixed while the covariances shrink.
+    A field that reads a state takes its gain from that row of the covariance. One that is observed is in ``seen``, by
+    name: what it should say ``(m, 1 + 2·directions, b)`` at the points that ``factors`` spread about ``x``. Its slopes
+    along the factors' columns give H = slope·L⁻¹, which stays fixed while the covariances shrink. Without observed
+    fields the factors are not needed.
     """
-    x = x.copy()
+    start, x = x, x.copy()
     innovation = np.full(values.shape, np.nan)
     spread = np.full(values.shape, np.nan)
     covariances = [covariance.copy() for covariance in covariances]
-    factors = [cholesky(covariance) for covariance in covariances]
-    start = x.copy()
-    for row, (which, component) in enumerate(plan.block_of_reading):
-        use = usable[row] & ~np.isnan(expected[row])  # a row that nothing expects is reported only
-        if which < 0 or not use.any():
-            continue
-        block = plan.blocks[which]
-        rows = block.rows[:, component]
-        slope = sensitivity[row, block.first : block.first + block.size]  # (k, b)
-        weights = _solve_lower_transposed(factors[which][:, :, component], slope)  # (k, b): H
-        covariance = covariances[which][:, :, component]  # (k, k, b)
-        cross = np.einsum("ijb,jb->ib", covariance, weights)
-        total = np.einsum("ib,ib->b", weights, cross) + noise[row]
-        already = np.einsum("ib,ib->b", weights, x[rows] - start[rows])
-        nu = np.where(use, values[row] - expected[row] - already, 0.0)
-        gain = np.where(use, cross / np.maximum(total, _TINY), 0.0)
-        x[rows] += gain * nu
-        covariances[which][:, :, component] = covariance - gain[:, None] * gain[None, :] * total
-        innovation[row] = np.where(use, nu, np.nan)
-        spread[row] = np.where(use, total, np.nan)
+    for sensor in plan.sensors:
+        block, points = plan.blocks[sensor.block], seen.get(sensor.name)
+        if points is None and sensor.field < 0:
+            continue  # nothing expects it: it is reported only
+        read = sensor.rows
+        use, covariance = usable[read], covariances[sensor.block]  # (m, b), (k, k, m, b)
+        if points is None:
+            nu = values[read] - x[run_of(block.rows[sensor.field])]
+            cross = covariance[:, sensor.field].copy()  # (k, m, b)
+            total = cross[sensor.field] + noise[read]
+        else:
+            use = use & ~np.isnan(points[:, 0])
+            slope = slopes(plan, points)[:, block.first : block.first + block.size].swapaxes(0, 1)  # (k, m, b)
+            weights = _solve_lower_transposed(factors[sensor.block], slope)  # (k, m, b): H
+            cross = np.einsum("ijmb,jmb->imb", covariance, weights)
+            total = np.einsum("imb,imb->mb", weights, cross) + noise[read]
+            nu = values[read] - points[:, 0]
+            for i, of_field in enumerate(block.rows):  # less what an earlier reading has corrected
+                nu -= weights[i] * (x[run_of(of_field)] - start[run_of(of_field)])
+        if not use.all():
+            if not use.any():
+                continue
+            cross[:, ~use] = 0.0
+            nu[~use] = 0.0
+        gain = cross / np.maximum(total, _TINY)
+        for i, of_field in enumerate(block.rows):
+            x[run_of(of_field)] += gain[i] * nu
+            for j in range(i + 1):
+                covariance[i, j] -= gain[i] * cross[j]
+                if j < i:
+                    covariance[j, i] = covariance[i, j]
+        innovation[read] = np.where(use, nu, np.nan)
+        spread[read] = np.where(use, total, np.nan)
     return Estimate(x, variance_of(plan, covariances, x.shape[0]), innovation, spread), covariances
 
 
 def _solve_lower_transposed(factor: Column, right: Column) -> Column:
-    """h with hᵀL = rightᵀ for lower factors ``(k, k, b)``; directions without extent get weight zero."""
+    """h with hᵀL = rightᵀ for lower factors ``(k, k, …)``; directions without extent get weight zero."""
     k = factor.shape[0]
     weights = np.zeros_like(right)
     for j in range(k - 1, -1, -1):
-        rest = right[j] - (weights[j + 1 :] * factor[j + 1 :, j]).sum(axis=0)
+        rest = right[j].copy()
+        for i in range(j + 1, k):
+            rest -= weights[i] * factor[i, j]
         pivot = factor[j, j]
-        weights[j] = np.where(pivot > 0, rest / np.where(pivot > 0, pivot, 1.0), 0.0)
+        np.divide(rest, pivot, out=weights[j], where=pivot > 0)
     return weights

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from twin_actors.core.columns import Column
 from twin_actors.core.kind import Alert
+from twin_actors.core.places import Places
 
 FORGET = 0.01
 """Weight of the newest reading."""
@@ -57,15 +58,12 @@ class Fidelity:
     def empty(cls, rows: int, n: int) -> Fidelity:
         return cls(np.full((rows, n), np.nan), np.full((rows, n), NOMINAL), np.zeros(n, np.bool_))
 
-    def record(self, innovation: Column, variance: Column, twins: NDArray[np.intp]) -> None:
-        """Take in innovations with variances ``(rows, b)``, NaN where nothing came; ``twins (b,)`` are distinct."""
-        if innovation.shape[1] == self.error2.shape[1] and in_order(twins):
-            error2, covered = self.error2, self.covered  # all twins in their order: no gather
-            self._fold(innovation, variance, error2, covered)
-            return
-        error2, covered = self.error2[:, twins], self.covered[:, twins]
+    def record(self, innovation: Column, variance: Column, place: Places) -> None:
+        """Take in innovations with variances ``(rows, b)``, NaN where nothing came; ``place`` says whose, distinct."""
+        error2, covered = self.error2[:, place], self.covered[:, place]
         self._fold(innovation, variance, error2, covered)
-        self.error2[:, twins], self.covered[:, twins] = error2, covered
+        if not isinstance(place, slice):
+            self.error2[:, place], self.covered[:, place] = error2, covered
 
     @staticmethod
     def _fold(innovation: Column, variance: Column, error2: Column, covered: Column) -> None:
@@ -91,11 +89,6 @@ class Fidelity:
         low = (self.covered < DRIFTING_BELOW).any(axis=0)
         self.drifting = low | (self.drifting & (self.covered < BACK_ABOVE).any(axis=0))
         return self.drifting.copy()
-
-
-def in_order(twins: NDArray[np.intp]) -> bool:
-    """Twins stand without a gap in ascending order, the first one first; there is at least one."""
-    return bool(twins[0] == 0 and twins[-1] == len(twins) - 1 and (np.diff(twins) == 1).all())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

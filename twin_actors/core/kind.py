@@ -24,10 +24,15 @@ from twin_actors.core.columns import (
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One stretch of time, per entity: ``dt_s`` seconds ending at ``at_s`` (s since the epoch, float64)."""
+    """One stretch of time, per entity: ``dt_s`` seconds ending at ``at_s`` (s since the epoch, float64).
+
+    ``points``: the samples ``(…, samples, n)`` are the points of a joint filter, of which only the first keeps its
+    memory fields. A sum that no state depends on (ageing, vehicles served) may then be left as it is in the others.
+    """
 
     dt_s: Column
     at_s: Column
+    points: bool = False
 
 
 Indicators: TypeAlias = Mapping[str, Column]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from twin_actors.core.columns import Column, Layout
 from twin_actors.core.kind import Kind, Step
+from twin_actors.core.places import Places
 
 MOST_STEPS = 1440
 """A silence is rolled through in at most this many steps, however long it was: a day at a minute each."""
@@ -34,12 +35,12 @@ class Held:
             np.repeat(layout.per_row("hold_s"), n, axis=1),
         )
 
-    def gather(self, twins: NDArray[np.intp]) -> Self:
-        return type(self)(**{field.name: getattr(self, field.name)[:, twins] for field in fields(self)})
+    def gather(self, place: Places) -> Self:
+        return type(self)(self.value[:, place], self.until_s[:, place], self.default[:, place], self.hold_s[:, place])
 
-    def scatter(self, twins: NDArray[np.intp], part: Held) -> None:
-        self.value[:, twins] = part.value
-        self.until_s[:, twins] = part.until_s
+    def scatter(self, place: Places, part: Held) -> None:
+        self.value[:, place] = part.value
+        self.until_s[:, place] = part.until_s
 
     def put(self, twins: NDArray[np.intp], values: Column, at_s: Column) -> None:
         """Take values into force at ``at_s (b,)``; NaN leaves what is there."""
@@ -71,23 +72,29 @@ def roll(
     coupling: Held,
     since_s: Column,
     until_s: Column,
+    *,
+    points: bool = False,
 ) -> tuple[Column, Held, Held]:
     """Move states ``(S, b)`` or ``(S, samples, b)`` from ``since_s`` to ``until_s`` (``(b,)`` each), without chance.
 
     Steps end where an input lapses and are never longer than the kind's ``max_step_s`` (longer only where a
     silence would take more than MOST_STEPS). All records of a call are lifted to the shape of ``x`` together.
+    ``points``: the samples are a filter's points (see Step).
     """
     lift = (slice(None),) + (None,) * (x.ndim - 2)
     tail = x.shape[1:]
     lifted_attributes = kind.attributes.of_block(attributes[lift])
     longest_s = np.maximum(kind.max_step_s, (until_s - since_s) / MOST_STEPS)
-    now_s = since_s.copy()
+    now_s = since_s
+    lapse_s = np.minimum(command.next_lapse_s(), coupling.next_lapse_s())
     while True:
-        command, coupling = command.lapse(now_s), coupling.lapse(now_s)
+        if (lapse_s <= now_s).any():
+            command, coupling = command.lapse(now_s), coupling.lapse(now_s)
+            lapse_s = np.minimum(command.next_lapse_s(), coupling.next_lapse_s())
         ahead = now_s < until_s
         if not ahead.any():
             return x, command, coupling
-        stop_s = np.minimum(until_s, np.minimum(command.next_lapse_s(), coupling.next_lapse_s()))
+        stop_s = np.minimum(until_s, lapse_s)
         rest_s = np.where(ahead, stop_s - now_s, 0.0)
         pieces = np.maximum(np.ceil(rest_s / longest_s - 1e-9), 1.0)
         then_s = np.where(ahead, np.where(pieces <= 1, stop_s, now_s + rest_s / pieces), now_s)
@@ -98,6 +105,6 @@ def roll(
             lifted_attributes,
             kind.command.of_block(command.value[lift]),
             kind.couplings.of_block(coupling.value[lift]),
-            Step(dt_s=dt_s, at_s=now_s),
+            Step(dt_s=dt_s, at_s=now_s, points=points),
         ).block(tail)
-        x = np.where(ahead, moved, x)
+        x = moved if ahead.all() else np.where(ahead, moved, x)

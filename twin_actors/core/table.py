@@ -11,15 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twin_actors.core import estimation as est
-from twin_actors.core.cleaning import CleaningMemory, CleaningRules, Fate, clean
+from twin_actors.core.cleaning import Cleaned, CleaningMemory, CleaningRules, Fate, clean
 from twin_actors.core.columns import Column
 from twin_actors.core.detection.ensemble import detect, flag
-from twin_actors.core.detection.memory import DetectionMemory
+from twin_actors.core.detection.memory import DetectionMemory, of_older_snapshot
 from twin_actors.core.detection.reasons import reason
 from twin_actors.core.fidelity import Fidelity
 from twin_actors.core.inputs import Batch, Channel, portions, rounds
 from twin_actors.core.kind import Kind
 from twin_actors.core.monitoring import Latches
+from twin_actors.core.places import Places, place_of, run_of
 from twin_actors.core.rolling import Held, roll
 from twin_actors.core.showing import Rolled, Shown, show
 from twin_actors.core.windows import WindowTable
@@ -66,6 +67,8 @@ class TwinTable:
             )
         self._rules = CleaningRules.of(kind.reading)
         self._plan = est.MeasurementPlan.of(kind)
+        reading = kind.reading.layout
+        self._watched = np.flatnonzero([reading.fields[name].watched for name in reading.field_of_row()])
         self._joint = est.JointPlan.of(kind) if kind.filter == "joint" else None
         state = kind.state.layout
         self._low, self._high = state.per_row("minimum"), state.per_row("maximum")
@@ -83,8 +86,8 @@ class TwinTable:
         self.windows = WindowTable(kind, n)
         self.latches = Latches.empty(len(kind.alerts), n)
         self.turns = 0  # how often a look has found alerts raised or cleared
-        self.detection = DetectionMemory.empty(kind.reading.layout.rows, n)
-        self.score = np.full((kind.reading.layout.rows, n), np.nan)
+        self.detection = DetectionMemory.empty(len(self._watched), n)
+        self.score = np.full((reading.rows, n), np.nan, np.float32)  # NaN: not watched, or nothing usable was said
         self.fidelity = Fidelity.empty(kind.reading.layout.rows, n)
         # as declared by the kind for all its twins (no memory of their own) until set_noises gives each its own
         self.sd2 = np.broadcast_to(self._plan.sd2, (kind.reading.layout.rows, n))
@@ -155,12 +158,11 @@ class TwinTable:
         rejections: list[Rejection],
     ) -> NDArray[np.uint8]:
         values = values[: self.kind.reading.layout.rows]
-        before = self.cleaning.gather(twins)
-        cleaned = clean(self._rules, before, values, at_s, keys)
-        self.cleaning.keep(twins, cleaned, keys)
-        np.add.at(self.fates, (cleaned.fate, twins), 1)
-        self.rejected_fields[twins] += cleaned.refused.sum(axis=0)
-        news = cleaned.accepted.any(axis=0)
+        cleaned = self._clean(twins, at_s, values, keys)
+        self.fates[cleaned.fate, twins] += 1  # twins of a round are distinct
+        if cleaned.refused.any():
+            self.rejected_fields[twins] += cleaned.refused.sum(axis=0)
+        news = cleaned.fate == Fate.APPLIED
         if news.all():
             failed = self._guarded(self._estimate, twins, at_s, cleaned.values, cleaned.usable)
         elif news.any():
@@ -177,14 +179,22 @@ class TwinTable:
             cleaned.fate[column] = Fate.REJECTED
             rejections.append(Rejection(int(positions[column]), "model_failed", self.failures[self.ids[twin]]))
         if (cleaned.refused | (cleaned.accepted & ~cleaned.usable)).any():
-            found = flag(self.detection, twins, at_s, values, cleaned.verdict)
-            self.score[:, twins] = np.where(found, 1.0, self.score[:, twins])
+            rows = self._watched
+            found = np.nonzero(flag(self.detection, twins, at_s, values[rows], cleaned.verdict[rows]))
+            self.score[rows[found[0]], twins[found[1]]] = 1.0
         for column in map(int, np.flatnonzero(cleaned.fate == Fate.REJECTED)):
             if column in failed:
                 continue
             row = int(np.argmax(cleaned.refused[:, column]))
-            rejections.append(self._rejection(int(positions[column]), row, values[row, column], before, column))
+            rejections.append(
+                self._rejection(int(positions[column]), row, values[row, column], float(cleaned.value[row, column]))
+            )
         return cleaned.fate
+
+    def _clean(self, twins: NDArray[np.intp], at_s: Column, values: Column, keys: NDArray[np.int64]) -> Cleaned:
+        cleaned = clean(self._rules, self.cleaning.gather(place_of(twins)), values, at_s, keys)
+        self.cleaning.keep(twins, cleaned, keys)
+        return cleaned
 
     def _guarded(
         self, stage: Callable[..., None], twins: NDArray[np.intp], *columns: NDArray[Any], first: int = 0
@@ -209,7 +219,7 @@ class TwinTable:
             return [first]
         return []
 
-    def _rejection(self, position: int, row: int, value: float, before: CleaningMemory, column: int) -> Rejection:
+    def _rejection(self, position: int, row: int, value: float, before: float) -> Rejection:
         if np.isnan(value):
             return Rejection(position, "empty", "no field of the reading has a value")
         label = self.kind.reading.layout.labels[row]
@@ -221,68 +231,85 @@ class TwinTable:
         return Rejection(
             position,
             "rate",
-            f"{label} = {value:g} after {before.value[row, column]:g} changes faster than "
+            f"{label} = {value:g} after {before:g} changes faster than "
             f"{float(self._rules.max_rate[row, 0]):g} per second",
         )
 
     def _estimate(self, twins: NDArray[np.intp], at_s: Column, values: Column, usable: NDArray[np.bool_]) -> None:
-        until_s = np.maximum(self.time_s[twins], at_s)
+        place = place_of(twins)
+        until_s = np.maximum(self.time_s[place], at_s)
         self._advance(twins, until_s)
-        age_h = (until_s - at_s) / 3600.0
-        drift2_h = self.drift2_h[:, twins]
-        aged = np.where(self._plan.measured[:, None] >= 0, drift2_h[self._plan.measured], 0.0) * age_h
-        noise = self.sd2[:, twins] + aged
-        x, attributes, command = self.x[:, twins], self.attributes[:, twins], self.command.value[:, twins]
+        noise = self.sd2[:, place]
+        if (until_s > at_s).any():  # older than what is known: it may have drifted since
+            age_h = (until_s - at_s) / 3600.0
+            drift2_h = self.drift2_h[:, place][self._plan.measured]
+            noise = noise + np.where(self._plan.measured[:, None] >= 0, drift2_h, 0.0) * age_h
+        x, attributes, command = self.x[:, place], self.attributes[:, place], self.command.value[:, place]
         if self._joint is None:
             expected = self._expected(x, attributes, command)
-            estimate = est.estimate_diagonal(self._plan, x, self.variance[:, twins], expected, values, usable, noise)
+            estimate = est.estimate_diagonal(self._plan, x, self.variance[:, place], expected, values, usable, noise)
         else:
-            covariances = [covariance[..., twins] for covariance in self.covariances]
-            points = est.spread_points(self._joint, x, covariances)
-            seen = self._expected(points, attributes[:, None], command[:, None])
+            covariances = [covariance[..., place] for covariance in self.covariances]
+            factors: list[Column] = []
+            seen: dict[str, Column] = {}
+            if self.kind.observe is not None:
+                factors = [est.cholesky(covariance) for covariance in covariances]
+                points = est.spread_points(self._joint, x, factors)
+                seen = self._observed(points, attributes[:, None], command[:, None])
             estimate, covariances = est.estimate_joint(
-                self._joint,
-                x,
-                covariances,
-                seen[:, 0],
-                est.slopes(self._joint, seen),
-                values,
-                usable,
-                noise,
+                self._joint, x, covariances, factors, seen, values, usable, noise
             )
             for mine, changed in zip(self.covariances, covariances, strict=True):
-                mine[..., twins] = changed
-        self.x[:, twins] = np.clip(estimate.x, self._low, self._high)
-        self.variance[:, twins] = estimate.variance
-        self.score[:, twins] = detect(
-            self.detection,
-            twins,
-            at_s,
-            values,
-            estimate.innovation,
-            estimate.innovation_variance,
-            self._rules.total,
-        )
-        self.fidelity.record(estimate.innovation, estimate.innovation_variance, twins)
+                mine[..., place] = changed
+        self.x[:, place] = self._limited(estimate.x)
+        self.variance[:, place] = estimate.variance
+        watched = run_of(self._watched)
+        if len(self._watched):
+            score = detect(
+                self.detection,
+                twins,
+                at_s,
+                values[watched],
+                estimate.innovation[watched],
+                estimate.innovation_variance[watched],
+                self._rules.total[watched],
+            )
+            if isinstance(watched, slice):
+                self.score[watched, place] = score
+            else:
+                self.score[watched[:, None], twins] = score
+        self.fidelity.record(estimate.innovation, estimate.innovation_variance, place)
         if not self.windows.empty:
             self.windows.record(values, usable, at_s, twins)
-        self.heard_at_s[twins] = np.maximum(self.heard_at_s[twins], at_s)
+        self.heard_at_s[place] = np.maximum(self.heard_at_s[place], at_s)
+
+    def _limited(self, x: Column) -> Column:
+        """States ``(S, …)`` within their declared limits; ``x`` is overwritten."""
+        lift = (slice(None),) + (None,) * (x.ndim - 2)
+        np.maximum(x, self._low[lift], out=x)
+        return np.minimum(x, self._high[lift], out=x)
 
     def _expected(self, x: Column, attributes: Column, command: Column) -> Column:
         """What each reading row should say; a row that measures nothing and is not observed expects NaN."""
-        tail = x.shape[1:]
-        measured = self._plan.measured
-        expected = np.where((measured >= 0).reshape(-1, *[1] * len(tail)), x[measured], np.nan)
-        if self.kind.observe is not None:
-            seen = self.kind.observe(
-                self.kind.state.of_block(x),
-                self.kind.attributes.of_block(attributes),
-                self.kind.command.of_block(command),
-            )
-            for name, column in seen.items():
-                place = self.kind.reading.layout.places[name]
-                expected[place].reshape(self.kind.reading.layout.fields[name].shape + tail)[...] = column
+        expected = self._plan.measured_of(x)
+        for name, column in self._observed(x, attributes, command).items():
+            expected[self.kind.reading.layout.places[name]] = column
         return expected
+
+    def _observed(self, x: Column, attributes: Column, command: Column) -> dict[str, Column]:
+        """What ``observe`` expects of the reading fields that it knows, ``(size, …, b)`` by name."""
+        kind = self.kind
+        if kind.observe is None:
+            return {}
+        columns = kind.observe(
+            kind.state.of_block(x), kind.attributes.of_block(attributes), kind.command.of_block(command)
+        )
+        tail = x.shape[1:]
+        fields = kind.reading.layout.fields
+        return {
+            name: np.broadcast_to(column, fields[name].shape + tail).reshape(-1, *tail)
+            for name, column in columns.items()
+        }
 
     def _ask(self, twins: NDArray[np.intp], values: Column) -> None:
         said = values[: self.desired.shape[0]]
@@ -296,57 +323,62 @@ class TwinTable:
     # -- time --------------------------------------------------------------------------------------------------
 
     def _advance(self, twins: NDArray[np.intp], until_s: Column) -> None:
-        x, variance, covariances, command, coupling, errors = self._rolled(twins, until_s)
-        self.x[:, twins], self.variance[:, twins] = x, variance
+        place = place_of(twins)
+        x, variance, covariances, command, coupling, errors = self._rolled(place, until_s)
+        self.x[:, place], self.variance[:, place] = x, variance
         for mine, moved in zip(self.covariances, covariances, strict=True):
-            mine[..., twins] = moved
-        self.command.scatter(twins, command)
-        self.coupling.scatter(twins, coupling)
-        self.time_s[twins] = until_s
-        self.model_errors[twins] += errors
+            mine[..., place] = moved
+        self.command.scatter(place, command)
+        self.coupling.scatter(place, coupling)
+        self.time_s[place] = until_s
+        if errors is not None:
+            self.model_errors[place] += errors
 
     def _rolled(
-        self, twins: NDArray[np.intp], until_s: Column
-    ) -> tuple[Column, Column, list[Column], Held, Held, NDArray[np.int64]]:
-        since_s = self.time_s[twins]
-        x = self.x[:, twins]
-        command, coupling = self.command.gather(twins), self.coupling.gather(twins)
-        covariances = [covariance[..., twins] for covariance in self.covariances]
-        known = np.isfinite(since_s)
-        elapsed_s = np.where(known, until_s - np.where(known, since_s, until_s), 0.0)
-        no_errors = np.zeros(len(twins), np.int64)
+        self, place: Places, until_s: Column
+    ) -> tuple[Column, Column, list[Column], Held, Held, NDArray[np.int64] | None]:
+        """The twins at ``until_s``; where nothing moved, what is returned are the table's own columns."""
+        since_s = self.time_s[place]
+        x, variance = self.x[:, place], self.variance[:, place]
+        command, coupling = self.command.gather(place), self.coupling.gather(place)
+        covariances = [covariance[..., place] for covariance in self.covariances]
+        elapsed_s = np.where(np.isfinite(since_s), until_s - since_s, 0.0)
         if not (elapsed_s > 0).any():
-            return x, self.variance[:, twins], covariances, command, coupling, no_errors
-        attributes = self.attributes[:, twins]
+            return x, variance, covariances, command, coupling, None
+        attributes = self.attributes[:, place]
         start_s = until_s - elapsed_s
+        drift2_h = self.drift2_h[:, place]
         if self._joint is None:
             moved, command, coupling = roll(self.kind, x, attributes, command, coupling, start_s, until_s)
-            variance = est.grow_variance(
-                self.variance[:, twins], self.drift2_h[:, twins], self._plan.unsure2, elapsed_s
-            )
+            grown = est.grow_variance(variance, drift2_h, self._plan.unsure2, elapsed_s)
+            spread: list[Column] = []
         else:
-            points = est.spread_points(self._joint, x, covariances)
-            points = np.clip(points, self._low[:, None], self._high[:, None])
-            points, command, coupling = roll(self.kind, points, attributes, command, coupling, start_s, until_s)
+            factors = [est.cholesky(covariance) for covariance in covariances]
+            points = self._limited(est.spread_points(self._joint, x, factors))
+            points, command, coupling = roll(
+                self.kind, points, attributes, command, coupling, start_s, until_s, points=True
+            )
             moved = points[:, 0]
             spread = est.covariances_of(self._joint, points)
-            drift2_h = self.drift2_h[:, twins]
+            elapsed_h = elapsed_s / 3600.0
             for block, covariance in zip(self._joint.blocks, spread, strict=True):
-                own = np.arange(block.size)
-                covariance[own, own] += drift2_h[block.rows] * (elapsed_s / 3600.0)
+                for i in range(block.size):
+                    covariance[i, i] += drift2_h[block.rows[i]] * elapsed_h
             spread = est.limit_covariances(self._joint, spread, self._plan.unsure2)
-            still = elapsed_s <= 0
-            covariances = [np.where(still, old, new) for old, new in zip(covariances, spread, strict=True)]
-            variance = est.variance_of(self._joint, covariances, x.shape[0])
-        sound = np.isfinite(moved).all(axis=0) & np.isfinite(variance).all(axis=0)
-        for covariance in covariances:
-            sound &= np.isfinite(covariance).all(axis=(0, 1, 2))
-        if not sound.all():  # a model that fails for one twin leaves it where it was, and its neighbours alone
-            before = [covariance[..., twins] for covariance in self.covariances]
-            covariances = [np.where(sound, new, old) for new, old in zip(covariances, before, strict=True)]
-            variance = np.where(sound, variance, self.variance[:, twins])
+            if not (elapsed_s > 0).all():
+                spread = [np.where(elapsed_s > 0, new, old) for old, new in zip(covariances, spread, strict=True)]
+            grown = est.variance_of(self._joint, spread, x.shape[0])
+        errors = None
+        if not all(np.isfinite(part.sum()) for part in (moved, grown, *spread)):
+            # a model that fails for one twin leaves it where it was, and its neighbours alone
+            sound = np.isfinite(moved).all(axis=0) & np.isfinite(grown).all(axis=0)
+            for covariance in spread:
+                sound &= np.isfinite(covariance).all(axis=(0, 1, 2))
+            spread = [np.where(sound, new, old) for new, old in zip(spread, covariances, strict=True)]
+            grown = np.where(sound, grown, variance)
             moved = np.where(sound, moved, x)
-        return np.clip(moved, self._low, self._high), variance, covariances, command, coupling, np.where(sound, 0, 1)
+            errors = np.where(sound, 0, 1)
+        return self._limited(moved), grown, spread, command, coupling, errors
 
     def at(self, now_s: float) -> tuple[Column, Column]:
         """State and variance of all twins rolled forward to ``now_s`` (twins ahead of it stay where they are)."""
@@ -376,10 +408,11 @@ class TwinTable:
         if entity not in self.ids:
             raise KeyError(f"{entity} is not in this table of kind {self.kind.name}")
         twin, layout = self.ids.index(entity), self.kind.reading.layout
-        alarms = [self.detection.last_alarm(row, twin) for row in range(layout.rows)]
+        names = layout.field_of_row()
+        alarms = {int(row): self.detection.last_alarm(number, twin) for number, row in enumerate(self._watched)}
         return {
-            label: reason(label, layout.fields[name].unit, alarm)
-            for label, name, alarm in zip(layout.labels, layout.field_of_row(), alarms, strict=True)
+            layout.labels[row]: reason(layout.labels[row], layout.fields[names[row]].unit, alarm)
+            for row, alarm in alarms.items()
             if alarm["at_s"] >= since_s  # NaN: there was none
         }
 
@@ -417,6 +450,7 @@ class TwinTable:
         not have (see ``SERVICES``) begin anew, so that a version that learns more takes up the twins of an older one.
         """
         current = self.snapshot()
+        arrays = of_older_snapshot(arrays, self._watched)
         differing = [name for name in current.keys() ^ arrays.keys() if name.partition(".")[0] not in SERVICES]
         if differing:
             raise ValueError(f"snapshot of another model of kind {self.kind.name}: {', '.join(sorted(differing))}")

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twin_actors.core.columns import Column, Role
-from twin_actors.core.fidelity import in_order
 from twin_actors.core.kind import Kind
+from twin_actors.core.places import place_of
 
 PROFILE_MEMORY = 8.0
 """A bin of a profile forgets with a weight of at least 1/8: about eight weeks of a weekly course."""
@@ -63,7 +63,7 @@ class WindowTable:
         All twins in their order, without clock hours to turn, get the table's own: a weekly profile of 50,000 twins
         is 67 MB, which every look would copy.
         """
-        if not self._turns and 0 < len(twins) == self.mean.shape[1] and in_order(twins):
+        if not self._turns and 0 < len(twins) == self.mean.shape[1] and isinstance(place_of(twins), slice):
             whole = self.mean.view()
             whole.flags.writeable = False
             return whole

@@ -9,6 +9,7 @@ from twin_actors.core.inputs import Channel
 from twin_actors.runtime import notes
 from twin_actors.runtime.notes import Note, Refusal, Tally
 from twin_actors.store.base import NOBODY, Entry
+from twin_actors.store.bundles import BUNDLE, numbers_of
 from twin_actors.wire.elements import count_readings
 
 READING = int(Channel.READING)
@@ -83,7 +84,10 @@ class Accounts:
         received, dead, shed = list(self.received), list(self.dead), list(self.shed)
         nobody_received, nobody_dead = self.received_by_nobody, self.dead_by_nobody
         for entry in not_yet:
-            if entry.channel == READING:
+            if entry.entity == BUNDLE:
+                for number in numbers_of(entry.payload).tolist():
+                    received[number] -= 1
+            elif entry.channel == READING:
                 received[entry.entity] -= count_readings(entry.payload)
             elif entry.channel in (Note.REFUSED, Note.QUARANTINED):
                 note = notes.decode(entry.channel, entry.payload)

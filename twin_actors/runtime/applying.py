@@ -21,7 +21,7 @@ from twin_actors.scenario.model import Scenario
 from twin_actors.store import Store
 
 
-class ChangeRefused(Exception):
+class ChangeRefused(RuntimeError):
     """The running city cannot take a change over; the message says why and what to do."""
 
 

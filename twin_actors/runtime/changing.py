@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from twin_actors.runtime.placement import ActorPlan, size_of
+from twin_actors.runtime.placement import ActorPlan, Labels, labels_of, size_of
 from twin_actors.runtime.plan import CityPlan
 from twin_actors.scenario.model import Entity, Scenario, Value
 
@@ -151,8 +151,8 @@ class _Packing:
         automatic = self._new.placement.of(self._new.entities[first].kind) == "auto"  # a smaller city need not move
         self._hold(name, together if automatic else together[: self._sizes[first]])
 
-    def _key(self, number: int) -> tuple[str, int]:
-        return self._routers[number], self._sizes[number]
+    def _key(self, number: int) -> tuple[str, int, Labels]:
+        return self._routers[number], self._sizes[number], labels_of(self._new, self._new.entities[number].kind)
 
     def _fits(self, name: str, number: int) -> bool:
         router = self._routers[number]
@@ -174,7 +174,7 @@ class _Packing:
         self._placed.update(numbers)
 
     def fill(self, numbers: Iterator[int]) -> None:
-        room: dict[tuple[str, int], list[str]] = {}
+        room: dict[tuple[str, int, Labels], list[str]] = {}
         for name, held in self._held.items():
             key = self._key(held[0])
             if key[1] > 1:

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from twin_actors.core.columns import Field, Layout
 from twin_actors.core.deciding import Decision, IssuedCommand
 from twin_actors.core.emergencies import Emergency
 from twin_actors.core.ledger import Ledger
-from twin_actors.runtime import history, launching
+from twin_actors.runtime import history, launching, relocating
 from twin_actors.runtime.card import TwinCard
 from twin_actors.runtime.council import AlertEvent
 from twin_actors.runtime.fleets import FleetTopics
 from twin_actors.runtime.launching import CityNotFound, LaunchRefused, Progress, Record
 from twin_actors.runtime.merging import merged_letters, merged_status
 from twin_actors.runtime.metrics import Sample, gather
-from twin_actors.runtime.plan import CityPlan
+from twin_actors.runtime.plan import PLAN_FILE, CityPlan
+from twin_actors.runtime.reshaping import Reshaped
 from twin_actors.store import DeadLetter, LetterState, Store, erase_store
 from twin_actors.wire.topics import Topics
 
@@ -36,7 +38,28 @@ __all__ = ["City", "CityNotFound", "LaunchRefused"]
 DEADLINE_S = 15.0
 
 
-class City:
+class Made(NamedTuple):
+    """A city's plan as it was read, and what is looked up in it most."""
+
+    plan: CityPlan
+    stamp: int  # when its file was written
+    number: Mapping[str, int]
+    kind_of: Mapping[str, str]
+    actor_of: Mapping[int, str]
+
+    @classmethod
+    def of(cls, plan: CityPlan, file: Path) -> Made:
+        entities = plan.scenario.entities
+        return cls(
+            plan,
+            file.stat().st_mtime_ns,
+            {entity.id: number for number, entity in enumerate(entities)},
+            {entity.id: entity.kind for entity in entities},
+            {number: actor.name for actor in plan.actors for number in actor.entities},
+        )
+
+
+class City(Reshaped):
     """A running city. ``City.launch("scenarios/harbour.yaml")`` starts one, ``City.connect("harbour")`` finds it."""
 
     def __init__(self, record: Record) -> None:
@@ -44,12 +67,43 @@ class City:
 
         self._ray = ray
         self._record = record
-        self._plan = self.plan = CityPlan.load(launching.folder_of(record.city))
-        self.scenario: Scenario = self._plan.scenario
         self.name = record.city
-        self._kind_of = {entity.id: entity.kind for entity in self.scenario.entities}
-        self._number = {entity.id: number for number, entity in enumerate(self.scenario.entities)}
-        self._actor_of = {number: actor.name for actor in self._plan.actors for number in actor.entities}
+        self._plan_file = launching.folder_of(record.city) / PLAN_FILE
+        self._made = Made.of(CityPlan.load(self._plan_file.parent), self._plan_file)
+
+    @property
+    def _now_made(self) -> Made:
+        """How the city is made up; anybody may change it while it runs."""
+        with contextlib.suppress(FileNotFoundError):  # deleted meanwhile: what it was
+            if self._plan_file.stat().st_mtime_ns != self._made.stamp:
+                self._made = Made.of(CityPlan.load(self._plan_file.parent), self._plan_file)
+        return self._made
+
+    @property
+    def plan(self) -> CityPlan:  # type: ignore[override]
+        """The launch plan, as of the last change."""
+        return self._now_made.plan
+
+    @property
+    def scenario(self) -> Scenario:  # type: ignore[override]
+        """The scenario that the city goes by now."""
+        return self._now_made.plan.scenario
+
+    @property
+    def _plan(self) -> CityPlan:
+        return self._now_made.plan
+
+    @property
+    def _number(self) -> Mapping[str, int]:
+        return self._now_made.number
+
+    @property
+    def _kind_of(self) -> Mapping[str, str]:
+        return self._now_made.kind_of
+
+    @property
+    def _actor_of(self) -> Mapping[int, str]:
+        return self._now_made.actor_of
 
     # -- coming and going --------------------------------------------------------------------------------------
 
@@ -458,8 +512,28 @@ class City:
         found = sorted(f"{node['NodeManagerAddress']}:{node['MetricsExportPort']}" for node in nodes)
         return [{"targets": found, "labels": {}}]
 
+    def nodes(self) -> pd.DataFrame:
+        """One row a node that can hold twin actors: its state, how many it holds, memory, readings a second, labels."""
+        return relocating.nodes(self._call)
+
+    def moves(self, last: int = 10) -> pd.DataFrame:
+        """The last twin actors that were moved: from which node to which, why, and how long their readings waited."""
+        return relocating.moves(self._call, last)
+
+    def rebalance(
+        self, *, dry_run: bool = False, deadline_s: float = 600.0, progress: Progress | None = None
+    ) -> pd.DataFrame:
+        """Move few twin actors, a few at a time, until every node has its share of memory and readings."""
+        return relocating.rebalance(self._call, dry_run=dry_run, deadline_s=deadline_s, progress=progress)
+
+    def drain(
+        self, node: str, *, undo: bool = False, deadline_s: float = 600.0, progress: Progress | None = None
+    ) -> pd.DataFrame:
+        """Move everything off a node (address, or beginning of its id) and keep it empty, until ``undo``."""
+        return relocating.drain(self._call, node, undo=undo, deadline_s=deadline_s, progress=progress)
+
     def actors(self) -> pd.DataFrame:
-        """One row a twin actor: its twins, process, memory, and how it stands with the router."""
+        """One row a twin actor: its twins, process, memory, node, and how it stands with the router."""
         import pandas as pd
 
         links = merged_status(self._ask_routers("status"))["actors"]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from twin_actors.store.base import Entry, Log, StoreUnavailable
+from twin_actors.store.bundles import count_inputs
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +99,7 @@ class Committer:
             except Exception as error:  # StaleEpoch, StoreDamaged, a fault of ours: a router without a log must end
                 self._ended(error)
                 return False
-            self._next = first + len(entries)
+            self._next = first + count_inputs(entries)
             if self.trouble_since is not None:
                 log.warning("the store takes the log again after %.1f s", time.monotonic() - self.trouble_since)
             self.trouble, self.trouble_since = "", None

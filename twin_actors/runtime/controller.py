@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
+import os
 import threading
-import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +14,25 @@ import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError
 
 from twin_actors.runtime import applying
-from twin_actors.runtime.aggregator import Aggregator
 from twin_actors.runtime.applying import ChangeRefused, planned
 from twin_actors.runtime.auditing import Auditor
 from twin_actors.runtime.changing import Change, untouched
 from twin_actors.runtime.council import AlertEvent
+from twin_actors.runtime.crew import AGGREGATOR, Crew, wanted_by
+from twin_actors.runtime.ending import end_for_good, save_twins, stop_in_order
 from twin_actors.runtime.historian import Historian
 from twin_actors.runtime.patience import patiently
-from twin_actors.runtime.placement import ACTOR_BYTES
+from twin_actors.runtime.placement import LaunchRefused
+from twin_actors.runtime.placing import Placer
 from twin_actors.runtime.plan import CityPlan
-from twin_actors.runtime.router import Router
-from twin_actors.runtime.twin_actor import Hello, TwinActor
+from twin_actors.runtime.whereabouts import Whereabouts
 from twin_actors.scenario.model import Scenario
 from twin_actors.store import LogTrimmed, StoreDamaged, StoreUnavailable
 
 log = logging.getLogger(__name__)
 
+NAME = "controller"
 CHECK_EVERY_S = 2.0
-SAVE_DEADLINE_S = 15.0
-END_DEADLINE_S = 20.0
 
 
 class Controller:
@@ -47,13 +45,15 @@ class Controller:
         self._folder, self._namespace = folder, namespace
         self._plan = CityPlan.load(folder)
         self._store = patiently(self._plan.open_store)
-        self._tending = threading.RLock()  # held by whoever creates or ends actors
+        self._epoch = patiently(lambda: self._store.next_epoch(NAME))
+        self._whereabouts = patiently(lambda: Whereabouts(self._store))
+        self._crew = Crew(folder, namespace, self._plan, self._whereabouts)
+        self._placer = Placer(self._crew, self._whereabouts, self._end_if_outdated)
+        self._tending = self._crew.lock  # held by whoever creates or ends actors
         self._answered = 0
         self._phase = "idle"
         self._error = ""
         self._recreated = 0
-        self._hellos: dict[str, Hello] = {}
-        self._plan_names = {actor.name for actor in self._plan.actors}
         self._historian = Historian(self._plan, self._store)
         self._auditor = Auditor(self._plan, namespace, lambda: self._historian.trouble, self.progress)
         self._stopping = threading.Event()
@@ -70,7 +70,24 @@ class Controller:
             "recreated": self._recreated,
             "audit": self._auditor.report(),
             "history": self._historian.report(),
+            "moves": self._placer.moves(0),
         }
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """One line per node that can hold twin actors."""
+        return self._placer.nodes()
+
+    def moves(self, last: int) -> dict[str, Any]:
+        """Moves that wait, are under way, or have come to an end lately."""
+        return self._placer.moves(last)
+
+    def rebalance(self, dry_run: bool) -> dict[str, Any]:
+        """What would even the nodes out; unless ``dry_run`` it is begun."""
+        return self._placer.rebalance(dry_run)
+
+    def drain(self, node: str, undo: bool) -> dict[str, Any]:
+        """Close a node and begin to empty it, or open it again. Raises KeyError, ValueError."""
+        return self._placer.drain(node, undo)
 
     def tidy(self) -> dict[str, Any]:
         """Move what can be moved into history now. Returns what was done."""
@@ -85,7 +102,7 @@ class Controller:
         entities = self._plan.scenario.entities
         lines = []
         for actor in self._plan.actors:
-            hello = self._hellos.get(actor.name)
+            hello, place = self._crew.hellos.get(actor.name), self._whereabouts.places.get(actor.name)
             kinds: dict[str, int] = {}
             for number in actor.entities:
                 kinds[entities[number].kind] = kinds.get(entities[number].kind, 0) + 1
@@ -98,6 +115,9 @@ class Controller:
                     "memory_bytes": hello.memory_bytes if hello else None,
                     "incarnation": hello.incarnation if hello else None,
                     "epoch": hello.epoch if hello else None,
+                    "node": place.node if place else None,
+                    "address": place.address if place else None,
+                    "labels": place.labels if place else {},
                 }
             )
         return lines
@@ -112,12 +132,17 @@ class Controller:
                 self._carry_out(cut_short)
             self._create_all()
             self._phase = "running"
+        except LaunchRefused as error:
+            self._phase, self._error = "refused", str(error)
+            return
         except Exception as error:
             self._phase, self._error = "failed", f"{type(error).__name__}: {error}"
             log.exception("the city could not be created")
             return
+        self._placer.start()
         while not self._stopping.wait(CHECK_EVERY_S):
             try:
+                self._end_if_outdated()
                 with self._tending:
                     self._reconcile()
                     self._auditor.look()
@@ -127,14 +152,15 @@ class Controller:
 
     def _create_all(self) -> None:
         """Create whatever is not there: routers, twin actors, and when these have answered, the aggregator."""
-        for router in self._plan.routers:
-            self._create_router(router)
-        pending = {self._create_twins(actor.name).hello.remote(): actor.name for actor in self._plan.actors}
+        self._placer.spread()
+        for router in self._crew.routers:
+            self._crew.create(router)
+        pending = {self._crew.create(name).hello.remote(): name for name in self._crew.twin_actors}
         while pending and not self._stopping.is_set():
             ready, _ = ray.wait(list(pending), num_returns=1, timeout=1.0)
             for ref in ready:
                 self._met(pending.pop(ref), ref)
-        self._create(Aggregator, "aggregator", memory=200_000_000, concurrency=4)
+        self._crew.create(AGGREGATOR)
 
     # -- changes -----------------------------------------------------------------------------------------------
 
@@ -144,10 +170,14 @@ class Controller:
         Routers, aggregator and the twin actors that are touched stop for some seconds: meanwhile the broker keeps what
         comes at QoS 1. Raises ChangeRefused and ValueError, with the city as it was.
         """
-        with self._tending:
+        with self._placer.still(), self._tending:  # no twin actor is on its way to another node
             if self._phase != "running":
                 raise ChangeRefused(f"the city is {self._phase}: try again when it runs")
             new, change = planned(self._store, self._plan, Scenario.from_json(scenario), renamed, split)
+            try:
+                self._placer.check_labels(wanted_by(new))
+            except LaunchRefused as error:
+                raise ChangeRefused(str(error)) from error
             if not change.empty or split:
                 applying.begin(Path(self._folder), new)
                 self._phase = "changing"
@@ -163,9 +193,9 @@ class Controller:
         old, folder = self._plan, Path(self._folder)
         living_on = untouched(old, new)
         touched = [actor.name for actor in old.actors if actor.name not in living_on]
-        self._stop_in_order(old.routers)
-        self._save_twins(touched)
-        self._end_for_good(["aggregator", *old.routers, *touched])
+        stop_in_order(self._crew)
+        save_twins(self._crew, touched)
+        end_for_good(self._crew, [AGGREGATOR, *old.routers, *touched])
         try:
             patiently(lambda: applying.move_twins(folder, self._store, old, new))
         except (StoreUnavailable, StoreDamaged, LogTrimmed, ValueError) as error:
@@ -174,36 +204,15 @@ class Controller:
             self._create_all()
             raise ChangeRefused(f"the twins could not be moved, and the city goes on as it was: {error}") from error
         self._plan = CityPlan.load(folder)
-        self._plan_names = {actor.name for actor in self._plan.actors}
-        self._hellos = {name: hello for name, hello in self._hellos.items() if name in living_on}
-        self._answered = len(self._hellos)
+        self._crew.take(self._plan, living_on)
+        self._answered = len(self._crew.hellos)
         self._historian.follow(self._plan)
         self._auditor.follow(self._plan)
-
-    def _end_for_good(self, names: Sequence[str]) -> None:
-        """End actors and return when Ray has forgotten their names. Raises TimeoutError."""
-        for name in names:
-            with contextlib.suppress(ValueError):  # it is not there
-                ray.kill(ray.get_actor(name, namespace=self._namespace))
-        deadline = time.monotonic() + END_DEADLINE_S
-        waiting = list(names)
-        while waiting:
-            waiting = [name for name in waiting if self._is_there(name)]
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{waiting[:3]} did not end within {END_DEADLINE_S:g} s")
-            time.sleep(0.02)  # Ray tells nobody when a name is free; the loop has a deadline
-
-    def _is_there(self, name: str) -> bool:
-        try:
-            ray.get_actor(name, namespace=self._namespace)
-        except ValueError:
-            return False
-        return True
 
     def _met(self, name: str, ref: Any) -> None:
         """A twin actor has introduced itself, or it died meanwhile: then ``_reconcile`` looks after it."""
         try:
-            self._hellos[name] = ray.get(ref, timeout=5.0)
+            self._crew.meet(name, ray.get(ref, timeout=5.0))
         except GetTimeoutError:
             log.warning("twin actor %s does not answer yet", name)
         except RayActorError as error:
@@ -214,38 +223,37 @@ class Controller:
 
     def _reconcile(self) -> None:
         """Create again what has disappeared by name; what merely crashed is restarted by Ray itself."""
-        for name, create in self._wanted():
+        for name in (*self._crew.routers, *self._crew.twin_actors, AGGREGATOR):
             if self._stopping.is_set():
                 return
             try:
-                ray.get_actor(name, namespace=self._namespace)
+                self._crew.find(name)
             except ValueError:
                 self._recreated += 1
                 log.warning("%s has disappeared and is created again", name)
                 try:
-                    handle = create()
-                    if name in self._plan_names:
-                        self._hellos[name] = ray.get(handle.hello.remote(), timeout=30.0)
+                    handle = self._crew.create(name)
+                    if name in self._crew.twin_actors:
+                        self._crew.meet(name, ray.get(handle.hello.remote(), timeout=30.0))
                 except (RayError, GetTimeoutError) as error:
                     self._error = f"{name}: {error}"
         self._refresh()
 
-    def _wanted(self) -> Iterator[tuple[str, Callable[[], Any]]]:
-        for router in self._plan.routers:
-            yield router, partial(self._create_router, router)
-        for actor in self._plan.actors:
-            yield actor.name, partial(self._create_twins, actor.name)
-        yield "aggregator", lambda: self._create(Aggregator, "aggregator", memory=200_000_000, concurrency=4)
-
     def _refresh(self) -> None:
         """Meet anew the actors whose epoch has risen: Ray has started them again."""
-        risen = [name for name, hello in self._hellos.items() if self._epoch_of(name, hello.epoch) > hello.epoch]
-        for name in [*risen, *(self._plan_names - self._hellos.keys())]:
+        hellos = dict(self._crew.hellos)
+        risen = [name for name, hello in hellos.items() if self._epoch_of(name, hello.epoch) > hello.epoch]
+        for name in [*risen, *(self._crew.twin_actors.keys() - hellos.keys())]:
             try:
-                handle = ray.get_actor(name, namespace=self._namespace)
-                self._hellos[name] = ray.get(handle.hello.remote(), timeout=2.0)
+                self._crew.meet(name, ray.get(self._crew.find(name).hello.remote(), timeout=2.0))
             except (ValueError, RayError, GetTimeoutError) as error:
                 log.info("%s does not introduce itself yet: %s", name, str(error).splitlines()[0])
+
+    def _end_if_outdated(self) -> None:
+        """Two controllers must not move the same actors: the older one ends itself before it does anything more."""
+        if self._epoch_of(NAME, self._epoch) > self._epoch:
+            log.error("this controller stops: another one has taken over from epoch %d", self._epoch)
+            os._exit(3)
 
     def _epoch_of(self, name: str, known: int) -> int:
         try:
@@ -253,62 +261,14 @@ class Controller:
         except (StoreUnavailable, StoreDamaged):
             return known  # the auditor raises the alarm
 
-    def _create_router(self, name: str) -> Any:
-        return self._create(Router, name, name, memory=200_000_000, concurrency=8)
-
-    def _create_twins(self, name: str) -> Any:
-        return self._create(TwinActor, name, name, memory=ACTOR_BYTES, concurrency=1)
-
-    def _create(self, cls: type, name: str, *arguments: Any, memory: int, concurrency: int) -> Any:
-        first = (self._folder, self._namespace) if cls is not TwinActor else (self._folder,)
-        return (
-            ray.remote(cls)
-            .options(
-                name=name,
-                namespace=self._namespace,
-                lifetime="detached",
-                get_if_exists=True,
-                max_restarts=-1,
-                max_task_retries=0,
-                num_cpus=0,
-                memory=memory,
-                max_concurrency=concurrency,
-            )
-            .remote(*first, *arguments)
-        )
-
-    def _save_twins(self, names: Collection[str]) -> None:
-        """Have twin actors keep a last snapshot, so that the next launch, or a change, has little to replay."""
-        saving = {}
-        for name in names:
-            try:
-                saving[ray.get_actor(name, namespace=self._namespace).save.remote()] = name
-            except ValueError:
-                log.warning("%s is not there to save its twins; the log has what they need", name)
-        done, late = ray.wait(list(saving), num_returns=len(saving), timeout=SAVE_DEADLINE_S) if saving else ([], [])
-        for ref in done:
-            try:
-                ray.get(ref, timeout=1.0)
-            except RayError as error:
-                log.warning("%s could not save its twins: %s", saving[ref], str(error).splitlines()[0])
-        if late:
-            log.warning("%d twin actors did not save in time; the log has what they need", len(late))
-
-    def _stop_in_order(self, routers: Sequence[str]) -> None:
-        """The aggregator first: what it has decided still finds its routers."""
-        for name in ("aggregator", *routers):
-            try:
-                ray.get(ray.get_actor(name, namespace=self._namespace).stop.remote(), timeout=12.0)
-            except (ValueError, RayError, TimeoutError) as error:
-                log.warning("%s did not stop in good order: %s", name, str(error).splitlines()[0])
-
     def stop(self, kill: bool) -> None:
         """Stop aggregator and router in good order; with ``kill`` end all actors too (Ray goes on without us)."""
         self._stopping.set()
+        self._placer.stop()
         self._historian.stop()
         self._thread.join(timeout=10.0)
-        self._stop_in_order(self._plan.routers)
-        self._save_twins(self._plan_names)
+        stop_in_order(self._crew)
+        save_twins(self._crew, self._crew.twin_actors)
         self._phase = "stopped"
         if not kill:
             return

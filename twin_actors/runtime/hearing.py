@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from twin_actors.runtime.plan import CityPlan
+from twin_actors.wire.topics import Topics
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,13 +14,15 @@ class Hearing:
 
     MQTT matches whole levels only, so two routers may hear the same topic of a fleet of a ``divided`` kind: they pass
     over each other's entities, and unknown names of kinds that are ``explained`` by another router. So each stray
-    message becomes one dead letter.
+    message becomes one dead letter. Messages of gateways are heard by all, each taking the elements of its own
+    entities; what belongs to nobody is for the one that is ``main``.
     """
 
     filters: tuple[str, ...]
     elsewhere: frozenset[str] = frozenset()
     divided: frozenset[str] = frozenset()
     explained: frozenset[str] = frozenset()
+    main: bool = True
 
     def passes_over(self, entity: str) -> bool:
         kind = entity.partition("/")[0]
@@ -47,5 +50,12 @@ def hearing_of(plan: CityPlan, router: str) -> Hearing:
         elif entity.kind not in whole:
             filters.append(f"{root}/{entity.id}/#")
     filters += [fleet.topic for fleet in plan.scenario.fleets if fleet.kind in own]
+    filters.append(Topics(root).gateway("+"))
     explained = frozenset(kind for kind in own if min(takers[kind]) != router)
-    return Hearing(tuple(dict.fromkeys(filters)), frozenset(elsewhere), frozenset(own - whole), explained)
+    return Hearing(
+        tuple(dict.fromkeys(filters)),
+        frozenset(elsewhere),
+        frozenset(own - whole),
+        explained,
+        router == plan.main_router,
+    )

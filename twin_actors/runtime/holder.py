@@ -20,7 +20,7 @@ from twin_actors.core.showing import Shown, Stamp, only, stamp, unchanged
 from twin_actors.core.table import TwinTable
 from twin_actors.runtime.notes import Told
 from twin_actors.runtime.packing import PackedBatch, unpack
-from twin_actors.wire.decode import ReadingDecoder
+from twin_actors.wire.decode import Decoded, ReadingDecoder
 from twin_actors.wire.reasons import Reason
 
 REASONS_S = 86_400.0  # how long before its last input a twin still tells what was surprising
@@ -120,6 +120,12 @@ class Holder:
         readings = chosen[batch.channels[chosen] == Channel.READING]
         others = chosen[batch.channels[chosen] != Channel.READING]
         parts: list[_Part] = []
+        if batch.bundles and len(readings):
+            together = self._together(group.decoders[-1], batch, readings)
+            if together is not None:
+                positions, decoded = together
+                parts.append(self._judge(group, batch, positions, decoded, refused))
+                readings = readings[~np.isin(readings, positions, assume_unique=True)]
         for source_group, decoder in self._by_decoder(group, batch, readings):
             parts.append(self._decode(group, decoder, batch, source_group, refused))
         if len(others):
@@ -165,10 +171,58 @@ class Holder:
         self, group: Group, decoder: ReadingDecoder, batch: PackedBatch, readings: NDArray[np.intp],
         refused: list[Refused],
     ) -> _Part:  # fmt: skip
-        received = batch.received_at_s[readings]
         decoded = decoder.decode(
-            [batch.payloads[position] for position in readings.tolist()], received, batch.sources[readings].tolist()
+            [batch.payloads[position] for position in readings.tolist()],
+            batch.received_at_s[readings],
+            batch.sources[readings].tolist(),
         )
+        return self._judge(group, batch, readings, decoded, refused)
+
+    @staticmethod
+    def _together(
+        decoder: ReadingDecoder, batch: PackedBatch, readings: NDArray[np.intp]
+    ) -> tuple[NDArray[np.intp], Decoded] | None:
+        """The readings among some that stand in bundles, and what they say; None where none does.
+
+        A bundle that was written for another version of the kind is taken apart, and decoded like single messages.
+        """
+        positions: list[NDArray[np.intp]] = []
+        values: list[Column] = []
+        ts_ms: list[Column] = []
+        seqs: list[NDArray[np.int64]] = []
+        for start, bundle in batch.bundles:
+            low, high = np.searchsorted(readings, (start, start + len(bundle)))
+            if low == high:
+                continue
+            rows = decoder.rows_of(bundle.fields)
+            own = readings[low:high]
+            if rows is None:
+                batch.payloads[start : start + len(bundle)] = bundle.payloads()
+                continue
+            chosen = own - start
+            matrix = np.full((decoder.reading.layout.rows, len(chosen)), np.nan)
+            matrix[rows] = bundle.values[:, chosen]
+            positions.append(own)
+            values.append(matrix)
+            ts_ms.append(bundle.ts_ms[chosen])
+            seqs.append(np.full(len(chosen), -1, np.int64) if bundle.seq is None else bundle.seq[chosen])
+        if not positions:
+            return None
+        found = np.concatenate(positions)
+        decoded = decoder.columns(
+            np.concatenate(values, axis=1),
+            np.concatenate(ts_ms),
+            np.concatenate(seqs),
+            batch.received_at_s[found],
+            batch.sources[found].astype(np.int64),
+        )
+        return found, decoded
+
+    def _judge(
+        self, group: Group, batch: PackedBatch, readings: NDArray[np.intp], decoded: Decoded, refused: list[Refused]
+    ) -> _Part:
+        """Count and explain what cannot be used; the rest is for the twins."""
+        received = batch.received_at_s[readings]
         rows = batch.places[readings] - group.first
         table = group.table
         for rejected in decoded.rejected:

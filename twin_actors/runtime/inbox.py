@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 
 from twin_actors.core.inputs import Channel
 from twin_actors.runtime import notes
@@ -16,7 +17,9 @@ from twin_actors.runtime.packing import Delivery
 from twin_actors.runtime.routing import Routing
 from twin_actors.runtime.share import Share
 from twin_actors.scenario.model import Scenario
+from twin_actors.store.bundles import Bundle
 from twin_actors.wire import messages
+from twin_actors.wire.gateway import GatewayDecoder
 from twin_actors.wire.reasons import Reason
 from twin_actors.wire.topics import ACKNOWLEDGEMENT, COMMAND, STATE, Topics
 
@@ -36,9 +39,12 @@ class Inbox:
         routing: Routing,
         desk: CommandDesk,
         hearing: Hearing = HEARS_ALL,
+        gateways: Callable[[], GatewayDecoder] | None = None,
     ) -> None:
+        """``gateways`` makes the decoder of what gateways send, when the first of them speaks."""
         self._scenario, self._clock, self._routing, self._desk = scenario, clock, routing, desk
-        self._hearing = hearing
+        self._hearing, self._make_decoder = hearing, gateways
+        self._of_gateways: GatewayDecoder | None = None
         self._topics = topics = Topics(scenario.root)
         self._own_topics = {topics.decision, topics.alert, topics.dead_letter, topics.status}  # what the city says
         self._kinds = {entity.kind for entity in scenario.entities}
@@ -89,6 +95,9 @@ class Inbox:
         if topic == BROKER_DROPPED:
             self._note_dropped(payload)
             return
+        if self._make_decoder is not None and self._topics.gateway_of(topic) is not None:
+            self._receive_together(topic, payload, qos, self._make_decoder)
+            return
         parsed = self._topics.parse(topic)
         if topic in self._own_topics or (parsed is not None and parsed[1] in (COMMAND, STATE)):
             return  # what the city itself has said
@@ -113,6 +122,27 @@ class Inbox:
             if self.first_reading_s is None:
                 self.first_reading_s = time.time()
             self._routing.arrive(*self._routes[topic], payload, self._clock.now_s(), qos)
+
+    def _receive_together(self, topic: str, payload: bytes, qos: int, make: Callable[[], GatewayDecoder]) -> None:
+        """A gateway's message: to every twin its own readings, and a dead letter for each that belongs to nobody."""
+        if len(payload) > self._scenario.limits.payload_bytes:
+            if self._hearing.main:
+                self._refuse(topic, Reason.TOO_LARGE, f"{len(payload):,} bytes", payload)
+            return
+        if self._of_gateways is None:
+            self._of_gateways = make()
+        if self.burst_s == 0.0 or self._clock.mode == "scaled":
+            self.burst_s = self._clock.now_s()
+            self.first_reading_s = self.first_reading_s or time.time()
+        message = self._of_gateways.decode(payload, self.burst_s)
+        for part in message.gathered:
+            bundle = Bundle(part.fields, part.numbers, part.ts_ms, part.values, part.seq)
+            self._routing.arrive_together(bundle, self.burst_s, qos)
+        for number, single in message.singles:
+            self._routing.arrive(number, 0, single, self.burst_s, qos)
+        for stray in message.strays:
+            if self._hearing.main and stray.entity not in self._hearing.elsewhere:  # else another router's
+                self._refuse(topic, stray.reason, stray.detail, stray.payload, readings=1)
 
     def _note_dropped(self, payload: bytes) -> None:
         """What the broker says it has dropped since it started; it begins anew with the broker."""
@@ -150,10 +180,14 @@ class Inbox:
             self._routing.note(Note.ANSWERED, notes.Answered(answer.id, now_s, note), now_s)
             self._desk.close(answer.id, done=False, at_s=now_s, note=note)
 
-    def _refuse(self, topic: str, reason: Reason, detail: str, payload: bytes, entity: int | None = None) -> None:
+    def _refuse(
+        self, topic: str, reason: Reason, detail: str, payload: bytes, entity: int | None = None, readings: int = 0
+    ) -> None:
         """Log what no twin gets, with the words for its sender; it becomes a dead letter when that is durable."""
         number = notes.NOBODY if entity is None else entity
-        self._routing.refuse(topic, reason.value, reason.explain(detail), payload, self._clock.now_s(), number)
+        self._routing.refuse(
+            topic, reason.value, reason.explain(detail), payload, self._clock.now_s(), number, readings
+        )
 
     def topic_of(self, share: Share, delivery: Delivery) -> str:
         """Where a logged input came from, in the words that ``receive_again`` understands."""

@@ -19,7 +19,14 @@ import msgspec
 
 from twin_actors.runtime.clock import Clock
 from twin_actors.runtime.numbering import numbers_for
-from twin_actors.runtime.placement import ActorPlan, LaunchRefused, check_memory, free_memory_bytes, plan_actors
+from twin_actors.runtime.placement import (
+    ACTOR_BYTES,
+    ActorPlan,
+    LaunchRefused,
+    check_memory,
+    free_memory_bytes,
+    plan_actors,
+)
 from twin_actors.runtime.plan import PLAN_FILE, ROUTER, SCENARIO_FILE, CityPlan, Plan, Reach, decoders_of
 from twin_actors.runtime.processes import (
     RECORD_FILE,
@@ -138,12 +145,12 @@ def launch(
     what was started is ended again. Raises LaunchRefused, TimeoutError or RuntimeError.
     """
     tell = progress or (lambda what, done, total: None)
-    plans = plan_actors(scenario)
     _check_usable(scenario)
-    if not plans:
+    if not scenario.entities:
         raise LaunchRefused(f"{scenario.city} has no entities: add some under 'entities'")
     if scenario.cluster is not None and address is None:
         address = scenario.cluster
+    plans = plan_actors(scenario, _cores_of_cluster(scenario, address))
     if scenario.cluster is None:  # the memory of a cluster is its nodes', which Ray watches over
         check_memory(scenario, plans, free_memory_bytes())
     folder = folder_of(scenario.city)
@@ -151,6 +158,33 @@ def launch(
     with alone(folder, scenario.city):
         _refuse_second(scenario.city)
         return _launch(scenario, plans, folder, address, tell, deadline_s)
+
+
+def _cores_of_cluster(scenario: Scenario, address: str | None) -> int | None:
+    """How many twin actors 'auto' makes in a cluster: one a core, of all nodes that may hold them, as memory allows.
+
+    None where nothing is 'auto', or the city has this machine alone.
+    """
+    if address in (None, "local") or "auto" not in map(scenario.placement.of, scenario.kinds_used()):
+        return None
+    connect_ray(_record_of(scenario, address))
+    from twin_actors.runtime.nodes import living_nodes
+
+    nodes = [node for node in living_nodes() if node.holds_twins]
+    fitting = sum(node.free_bytes // ACTOR_BYTES for node in nodes)
+    return max(1, min(sum(max(int(node.cores), 1) for node in nodes), fitting))
+
+
+def _record_of(scenario: Scenario, address: str | None) -> Record:
+    return Record(
+        city=scenario.city,
+        scenario=scenario.files,
+        address=address or "",
+        namespace=f"twin-actors-{scenario.city}",
+        token="",
+        launched_at_s=time.time(),
+        owner=Running.of(os.getpid()) if address == "local" else None,
+    )
 
 
 def _refuse_second(city: str) -> None:
@@ -171,15 +205,7 @@ def _launch(
 ) -> Record:
     _end_remains(folder)
     _clear(folder, keep=store_of(scenario.store_url, folder, scenario.city).durable)
-    record = Record(
-        city=scenario.city,
-        scenario=scenario.files,
-        address=address or "",
-        namespace=f"twin-actors-{scenario.city}",
-        token="",
-        launched_at_s=time.time(),
-        owner=Running.of(os.getpid()) if address == "local" else None,
-    )
+    record = _record_of(scenario, address)
     try:
         _start(record, scenario, plans, folder, address, tell, deadline_s)
     except BaseException:
@@ -244,7 +270,7 @@ def _start(
     controller = _controller(record, folder)
     _create_all(controller, len(plans), tell, deadline_s)
     wait_for_routers(record, deadline_s=30.0)
-    _wait_for_first_look(record, deadline_s=30.0)
+    wait_for_first_look(record, deadline_s=30.0)
     if scenario.sources:
         tell("starting the devices", 0, 1)
         record.devices = start_devices(folder)
@@ -373,6 +399,8 @@ def _create_all(controller: Any, total: int, tell: Progress, deadline_s: float) 
         tell("creating twin actors", state["answered"], total)
         if state["phase"] == "running":
             return
+        if state["phase"] == "refused":
+            raise LaunchRefused(state["error"])
         if state["phase"] == "failed":
             raise RuntimeError(f"the city could not be created: {state['error']}")
         if time.monotonic() > deadline:
@@ -407,7 +435,7 @@ def _wait_for_router(record: Record, name: str, began: float, deadline: float) -
         time.sleep(0.05)  # the same: asked until the deadline
 
 
-def _wait_for_first_look(record: Record, *, deadline_s: float) -> None:
+def wait_for_first_look(record: Record, *, deadline_s: float) -> None:
     """Return when the aggregator has seen every twin once, so that frames and queries have all their columns."""
     import ray
 

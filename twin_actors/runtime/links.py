@@ -61,11 +61,12 @@ class Link:
     met: bool = False  # it has introduced itself to this router
     suspect: int = NOTHING_APPLIED  # the first input of the last batch that did not come back
     harmed: int = 0  # how often in a row the same input did not come back
+    held_until: float = 0.0  # it is being moved: nothing is sent before this moment, unless it is let go earlier
 
     @property
     def caught_up(self) -> bool:
         """It has applied again all that an earlier incarnation can be known to have applied."""
-        return self.met and self.share.caught_up
+        return self.met and self.share.caught_up and not self.held_until
 
 
 class Links:
@@ -93,7 +94,12 @@ class Links:
     def turn(self, now: float) -> None:
         self._collect(now)
         for link in self.links.values():
-            if link.standing is Standing.UP:
+            if link.held_until:
+                if now < link.held_until:
+                    continue
+                log.warning("twin actor %s: nobody has let it go after its move", link.share.name)
+                self.let_go(link.share.name, now)
+            elif link.standing is Standing.UP:
                 self._send(link, now)
             elif link.standing is Standing.WAITING and now >= link.retry_at:
                 self._ask(link, now)
@@ -199,6 +205,27 @@ class Links:
                 self._on_refused(link.share, refused)
         else:
             link.calls.clear()
+            self._ask(link, now)
+
+    # -- moves -------------------------------------------------------------------------------------------------
+
+    def hold(self, name: str, until: float) -> int:
+        """Send an actor nothing until it is let go, or a moment has come; returns how many calls are under way to it.
+
+        What arrives for it meanwhile waits, in memory and in the log, as for any actor that is busy.
+        """
+        link = self.links[name]
+        link.held_until = until
+        return len(link.calls) + (link.question is not None)
+
+    def let_go(self, name: str, now: float) -> None:
+        """The move is over: ask whoever answers under the name now how far it has come, and go on from there."""
+        link = self.links[name]
+        if link.held_until:
+            link.held_until = 0.0
+            link.calls.clear()
+            link.question = link.snapshot = None
+            link.retry_s = RETRY_S[0]
             self._ask(link, now)
 
     # -- inputs that do harm -----------------------------------------------------------------------------------

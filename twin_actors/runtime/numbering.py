@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from twin_actors.runtime.notes import Note
 from twin_actors.store.base import NOBODY, Entry, Log
+from twin_actors.store.bundles import BUNDLE, numbers_of, renumbered
 
 
 class NumberedLog:
@@ -18,11 +21,21 @@ class NumberedLog:
     def __init__(self, log: Log, numbers: Sequence[int]) -> None:
         self._log, self._numbers = log, tuple(numbers)
         self._places = {number: place for place, number in enumerate(self._numbers)}
+        self._lasting = np.array(self._numbers, np.int32)
 
     def append(self, epoch: int, entries: Sequence[Entry], expected: int | None = None) -> int:
         numbers = self._numbers
-        lasting = [entry if entry[0] == NOBODY else Entry(numbers[entry[0]], *entry[1:]) for entry in entries]
+        lasting = [
+            entry if (entity := entry[0]) == NOBODY
+            else self._lasting_bundle(entry) if entity == BUNDLE
+            else Entry(numbers[entity], *entry[1:])
+            for entry in entries
+        ]  # fmt: skip
         return self._log.append(epoch, lasting, expected)
+
+    def _lasting_bundle(self, entry: Entry) -> Entry:
+        payload = entry.payload
+        return entry._replace(payload=renumbered(payload, self._lasting[numbers_of(payload)]))
 
     def read(self, first: int, limit: int) -> list[tuple[int, Entry]]:
         return self._placed(self._log.read(first, limit))

@@ -31,26 +31,39 @@ class ActorPlan:
     entities: tuple[int, ...]
 
 
-def size_of(scenario: Scenario, kind: str) -> int:
-    """How many twins of a kind share an actor at most."""
+Labels = tuple[tuple[str, tuple[str, ...]], ...]
+"""By label the values of which a node must have one; sorted, so that they can be compared."""
+
+
+def size_of(scenario: Scenario, kind: str, cores: int | None = None) -> int:
+    """How many twins of a kind share an actor at most; ``auto``: so many that each core has one."""
     setting = scenario.placement.of(kind)
-    return max(1, math.ceil(len(scenario.entities) / (os.cpu_count() or 1))) if setting == "auto" else int(setting)
+    cores = cores or os.cpu_count() or 1
+    return max(1, math.ceil(len(scenario.entities) / cores)) if setting == "auto" else int(setting)
 
 
-def plan_actors(scenario: Scenario) -> tuple[ActorPlan, ...]:
-    """Twin actors in scenario order. Kinds with the same setting are packed side by side, a kind's twins together.
+def labels_of(scenario: Scenario, kind: str) -> Labels:
+    """What the node of a kind's twins must be called."""
+    return tuple(sorted(scenario.placement.labels.get(kind, {}).items()))
 
-    ``auto`` packs everything into as many actors as the machine has cores, and at least one a router.
+
+def plan_actors(scenario: Scenario, cores: int | None = None) -> tuple[ActorPlan, ...]:
+    """Twin actors in scenario order. Kinds with the same setting are packed side by side, a kind's twins together;
+    those that need nodes of different labels never are.
+
+    ``auto`` packs everything into as many actors as there are ``cores`` (of this machine, unless told), and at least
+    one a router.
     """
-    by_setting: dict[tuple[str, int], list[int]] = {}
+    by_setting: dict[tuple[str, int, Labels], list[int]] = {}
     total = len(scenario.entities)
     routers = scenario.routers_of_entities()
     order = sorted(range(total), key=lambda number: scenario.entities[number].kind)
     for number in order:
-        size = size_of(scenario, scenario.entities[number].kind)
-        by_setting.setdefault((routers[number], size), []).append(number)
+        kind = scenario.entities[number].kind
+        setting = routers[number], size_of(scenario, kind, cores), labels_of(scenario, kind)
+        by_setting.setdefault(setting, []).append(number)
     plans: list[ActorPlan] = []
-    for (router, size), numbers in by_setting.items():
+    for (router, size, _), numbers in by_setting.items():
         # the offsets in an actor's snapshots are those of its router's log: another router, another name
         at = f"@{router}" if router else ""
         if size == 1:

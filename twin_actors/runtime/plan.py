@@ -23,6 +23,7 @@ from twin_actors.scenario.model import Entity, Scenario
 from twin_actors.scenario.model import FieldMap as ScenarioFieldMap
 from twin_actors.store import Log, Store, open_store
 from twin_actors.wire.decode import FieldMap, ReadingDecoder
+from twin_actors.wire.gateway import GatewayDecoder
 
 ROUTER = "router"
 SCENARIO_FILE = "scenario.json"
@@ -144,6 +145,11 @@ class CityPlan:
         )
         scenario = replace(self.scenario, entities=tuple(self.scenario.entities[number] for number in own))
         return CityPlan(scenario, plan, self.catalogue)
+
+    def gateway_decoder(self) -> GatewayDecoder:
+        """What gateways send, for the entities of this plan."""
+        kinds = {name: ReadingDecoder(self.catalogue.kinds[name].reading) for name in self.scenario.kinds_used()}
+        return GatewayDecoder(kinds, {entity.id: number for number, entity in enumerate(self.scenario.entities)})
 
     def holder(self, name: str, *, epoch: int, incarnation: str) -> Holder:
         """The twins of one actor, fresh."""

@@ -70,6 +70,7 @@ def standing(routing: Routing, links: Links) -> dict[str, Any]:
         "actors": {
             link.share.name: {
                 "standing": link.standing.value,
+                "caught_up": link.caught_up,
                 "epoch": link.share.epoch,
                 "router_epoch": routing.epoch,
                 "received": routing.received_by(link.share),
@@ -77,7 +78,7 @@ def standing(routing: Routing, links: Links) -> dict[str, Any]:
                 "offset": link.share.reached,
                 "snapshot_offset": link.snapshot_offset,
                 "waiting": link.share.load,
-                "under_way": len(link.share.under_way),
+                "under_way": link.share.inputs_under_way,
                 "held_back": len(link.share.held),
                 "shed": link.share.shed,
                 "busy_s": link.share.busy_s,

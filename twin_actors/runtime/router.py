@@ -92,7 +92,7 @@ class Router:
         self._letters = Letters(self._store, name)
         self._memory = RouterMemory(self._store, name, self._routing, self._desk, self._letters)
         self._memory.recover()
-        self._inbox = Inbox(plan.scenario, plan.clock, self._routing, self._desk, hearing)
+        self._inbox = Inbox(plan.scenario, plan.clock, self._routing, self._desk, hearing, plan.gateway_decoder)
         self._orders = Orders(
             self._routing,
             self._desk,
@@ -203,7 +203,7 @@ class Router:
     def _settle(self, done: Committed, now: float) -> None:
         """A group is durable: queue it for the twins, acknowledge it to the broker, let its commands go."""
         own = self._routing.committed(done.first, done.entries, now)
-        self._memory.inputs_since += len(done.entries)
+        self._memory.inputs_since += self._routing.committed_until - done.first
         self._acknowledge()
         for offset, entry in own:
             if entry.channel == Note.REFUSED:
@@ -426,6 +426,20 @@ class Router:
     def latest_s(self) -> float:
         """The newest device time that any twin has seen."""
         return self._ask(self._inbox.latest_s)
+
+    def hold(self, actors: Sequence[str], for_s: float) -> dict[str, int]:
+        """Send some twin actors nothing for a while, so that they can be moved; see ``Links.hold``."""
+        until = time.monotonic() + for_s
+        return self._ask(lambda: {name: self._links.hold(name, until) for name in actors})
+
+    def let_go(self, actors: Sequence[str]) -> None:
+        """Their moves are over."""
+
+        def work() -> None:
+            for name in actors:
+                self._links.let_go(name, time.monotonic())
+
+        self._ask(work)
 
     def keep(self) -> int:
         """Have the twins and this router save snapshots now. Returns the log's offset."""

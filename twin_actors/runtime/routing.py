@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
+import numpy as np
 
 from twin_actors.core.inputs import Channel
 from twin_actors.core.ledger import Ledger
@@ -12,10 +13,21 @@ from twin_actors.runtime import notes
 from twin_actors.runtime.accounts import Accounts
 from twin_actors.runtime.holder import Outcomes, Refused, Reply
 from twin_actors.runtime.notes import FIRST_NOTE, Note
-from twin_actors.runtime.packing import LARGEST_BATCH, PER_INPUT_BYTES, Delivery, pack
+from twin_actors.runtime.packing import (
+    LARGEST_BATCH,
+    PER_INPUT_BYTES,
+    Delivery,
+    apart,
+    bundled,
+    each_input,
+    inputs,
+    pack,
+)
 from twin_actors.runtime.plan import CityPlan
 from twin_actors.runtime.share import NOTHING_COUNTED, Placed, Share
+from twin_actors.store import bundles
 from twin_actors.store.base import NOBODY, Entry, Log
+from twin_actors.store.bundles import BUNDLE, Bundle
 from twin_actors.wire.elements import count_readings
 
 __all__ = ["NOTHING_COUNTED", "Placed", "Routing", "Share"]
@@ -27,6 +39,8 @@ LARGEST_COUNT = 2000
 IN_MEMORY = 20_000
 """Inputs per twin actor that wait in memory; what comes beyond them stays in the log and is read again when due."""
 READ_AT_ONCE = 5_000
+FEWEST_TOGETHER = 3
+"""Readings a twin actor of one message, on average, that are worth being delivered to it as a bundle."""
 TALLY_S = 0.5
 """How often the log is told of readings that were given up before they reached it."""
 
@@ -54,6 +68,10 @@ class Routing:
         self.shares: dict[str, Share] = {each.share.name: each.share for each in placed}
         for number, each in sorted(enumerate(placed), key=lambda item: item[1].place):
             each.share.entities.append(number)
+        self._shares = list(self.shares.values())
+        order = {id(share): number for number, share in enumerate(self._shares)}
+        self._share_of = np.array([order[id(each.share)] for each in placed], np.int32)
+        self._place_of = np.array([each.place for each in placed], np.int32)
         self.epoch = epoch
         self.backlog = backlog
         self.accounts = Accounts(len(entities))
@@ -62,6 +80,7 @@ class Routing:
         self._durable = durable
         self._in_memory = in_memory
         self._fresh: list[Entry] = []
+        self._fresh_inputs = 0  # in bundles, beyond one each
         self._committing: Sequence[Entry] = ()
         self._pressed = False  # some share has as much waiting as it may
         self._untold = False  # readings are held back or given up of which the log does not know
@@ -78,6 +97,18 @@ class Routing:
         if self._pressed and (qos == 0 or not self._durable) and self._hold_back(entry):
             return
         self._fresh.append(entry)
+
+    def arrive_together(self, bundle: Bundle, received_at_s: float, qos: int = 1) -> None:
+        """Take in readings of many entities of one kind, in their order."""
+        received = self.accounts.received
+        for number in bundle.numbers.tolist():
+            received[number] += 1
+        entry = Entry(BUNDLE, READING, 0, received_at_s, bundles.pack(bundle))
+        if self._pressed and (qos == 0 or not self._durable):  # some of it may have to be given up
+            self._fresh.extend(single for single in bundle.entries(entry) if not self._hold_back(single))
+            return
+        self._fresh.append(entry)
+        self._fresh_inputs += len(bundle) - 1
 
     def _hold_back(self, entry: Entry) -> bool:
         """Keep only the newest reading of an entity whose twin actor has too much before it; True if so."""
@@ -102,10 +133,11 @@ class Routing:
         self._fresh.append(Entry(entity, int(channel), 0, now_s, notes.encode(note)))
 
     def refuse(
-        self, topic: str, reason: str, detail: str, payload: bytes, received_at_s: float, entity: int = NOBODY
-    ) -> int:
+        self, topic: str, reason: str, detail: str, payload: bytes, received_at_s: float, entity: int = NOBODY,
+        readings: int = 0,
+    ) -> int:  # fmt: skip
         """Take in a message that no twin gets; it is logged, and a dead letter. Returns its number of readings."""
-        readings = count_readings(payload)
+        readings = readings or count_readings(payload)
         self.accounts.receive(entity, readings)
         self.accounts.bury(entity, readings)
         self.note(Note.REFUSED, notes.Refusal(topic, reason, detail, readings, payload), received_at_s, entity)
@@ -123,11 +155,12 @@ class Routing:
     @property
     def fresh(self) -> int:
         """Inputs that wait to be committed, and those held back that no longer need to be: nothing else may come."""
+        waiting = len(self._fresh) + self._fresh_inputs
         if not self._pressed:
-            return len(self._fresh)
+            return waiting
         most = self.backlog // 2
         held = sum(len(share.held) for share in self.shares.values() if share.held and share.load <= most)
-        return len(self._fresh) + held
+        return waiting + held
 
     @property
     def words_unlogged(self) -> bool:
@@ -141,7 +174,7 @@ class Routing:
 
     @property
     def committing(self) -> int:
-        return len(self._committing)
+        return bundles.count_inputs(self._committing)
 
     def _held(self) -> dict[int, int]:
         return {
@@ -158,7 +191,7 @@ class Routing:
         if moved_on or (self._untold and wall_s - self._tallied_s >= TALLY_S):
             self.note(Note.TALLY, notes.Tally(self.accounts.take_untold(), self._held()), now_s)
             self._tallied_s, self._untold = wall_s, False
-        self._committing, self._fresh = self._fresh, []
+        self._committing, self._fresh, self._fresh_inputs = self._fresh, [], 0
         return self._committing
 
     def _admit(self) -> bool:
@@ -185,10 +218,13 @@ class Routing:
                 own.append((offset, entry))
                 offset += 1
                 continue
+            if number == BUNDLE:
+                offset += self._queue_together(offset, entry, wall_s)
+                continue
             where = placed[number]
             share = where.share
             waiting = share.waiting
-            queued = len(waiting)
+            queued = len(waiting) + share.bundled
             if not queued:
                 share.oldest_s = wall_s
             if share.spilled_from is not None or queued >= most:
@@ -203,6 +239,38 @@ class Routing:
         self._committing = ()
         return own
 
+    def _queue_together(self, first: int, entry: Entry, wall_s: float) -> int:
+        """Queue the readings of a bundle, each share its own. Returns how many there are."""
+        _, _, source, received_at_s, payload = entry
+        bundle = bundles.unpack(payload)
+        shares, places = self._share_of[bundle.numbers], self._place_of[bundle.numbers]
+        everything = np.arange(len(bundle), dtype=np.int32)
+        if (shares == shares[0]).all():
+            parts = [everything]
+        else:
+            order = np.argsort(shares, kind="stable").astype(np.int32)
+            parts = np.split(order, np.flatnonzero(np.diff(shares[order])) + 1)
+        singly = len(parts) * FEWEST_TOGETHER > len(bundle)
+        payloads = bundle.payloads() if singly else []
+        for elements in parts:
+            share = self._shares[shares[elements[0]]]
+            if not share.in_memory:
+                share.oldest_s = wall_s
+            if share.spilled_from is not None or share.in_memory >= self._in_memory:
+                for element in elements.tolist():
+                    share.spill(first + element, int(bundle.numbers[element]), 1)
+            elif singly:
+                share.waiting.extend(
+                    _new(Delivery, (first + element, place, READING, source, received_at_s, payloads[element]))
+                    for element, place in zip(elements.tolist(), places[elements].tolist(), strict=True)
+                )
+            else:
+                part = bundle.part(elements, places[elements])
+                share.waiting.append(bundled(first, source, received_at_s, part, elements))
+                share.bundled += len(elements) - 1
+            self._pressed = self._pressed or share.load >= self.backlog
+        return len(bundle)
+
     def commit(self, wall_s: float) -> list[tuple[int, Entry]]:
         """``take``, append and ``committed`` in one go, where nothing else has to go on meanwhile."""
         entries = self.take(wall_s, wall_s)
@@ -212,6 +280,7 @@ class Routing:
             first = self._log.append(self.epoch, entries)
         except Exception:
             self._fresh, self._committing = [*entries, *self._fresh], ()
+            self._fresh_inputs = bundles.count_inputs(self._fresh) - len(self._fresh)
             raise
         return self.committed(first, entries, wall_s)
 
@@ -231,13 +300,19 @@ class Routing:
         if not waiting:
             return None
         chosen: list[Delivery] = []
-        size = 0
+        size = count = 0
         most = 1 if share.careful else LARGEST_COUNT
-        while waiting and len(chosen) < most:
-            size += len(waiting[0].payload) + PER_INPUT_BYTES
-            if chosen and size > LARGEST_BATCH:
+        if share.careful and waiting[0].place == BUNDLE:
+            share.put_back([each for each in apart(share.take()) if each.offset > share.sent])
+        while waiting and count < most:
+            delivery = waiting[0]
+            held = 1 if delivery[1] != BUNDLE else inputs(delivery)
+            size += len(delivery[5]) + PER_INPUT_BYTES
+            count += held
+            if chosen and (size > LARGEST_BATCH or count > most):
                 break
             chosen.append(waiting.popleft())
+            share.bundled -= held - 1
         after = share.sent
         share.sent = chosen[-1].offset
         share.under_way.extend(chosen)
@@ -245,7 +320,7 @@ class Routing:
 
     def _refill(self, share: Share) -> None:
         """Read from the log what did not wait in memory, until enough waits again or nothing is left there."""
-        while share.spilled_from is not None and len(share.waiting) < self._in_memory:
+        while share.spilled_from is not None and share.in_memory < self._in_memory:
             stop = min(share.spilled_from + READ_AT_ONCE, self.committed_until)
             for delivery, number in self._from_log(share, share.spilled_from, stop):
                 share.waiting.append(delivery)
@@ -258,7 +333,8 @@ class Routing:
         refused: list[tuple[Refused, Delivery]] = []
         news = [each for each in reply.refused if each.offset > share.lettered]
         if news:  # first, since it may have to read the log, which may be away
-            by_offset = {delivery.offset: delivery for delivery in under_way}
+            wanted = {each.offset for each in news}
+            by_offset = {each.offset: each for delivery in under_way for each in _wanted(delivery, wanted)}
             for each in news:
                 delivery = by_offset.get(each.offset) or self._logged(share, each.offset)
                 if delivery is not None:
@@ -286,12 +362,12 @@ class Routing:
         in_memory = share.spilled_from is None or share.spilled_from > reached
         if reached >= share.reached and in_memory:
             again = [delivery for delivery in share.under_way if delivery.offset > reached]
-            share.waiting.extendleft(reversed(again))
+            share.put_back(again)
             while share.waiting and share.waiting[0].offset <= reached:  # sent by a router before this one
-                share.waiting.popleft()
-            share.resent += len(again)
+                share.take()
+            share.resent += sum(map(inputs, again))
         else:
-            before = len(share.under_way) + len(share.waiting)
+            before = share.inputs_under_way + share.in_memory
             first = max(reached + 1, self._log.began)
             if reached >= share.idle_at:  # nothing was for it between the two, however far the log went on
                 first = max(first, share.idle_until)
@@ -378,13 +454,20 @@ class Routing:
         log only, counted per entity.
         """
         for entry in (*self._committing, *self._fresh):
-            if entry.channel == READING:
+            if entry.entity == BUNDLE:
+                for number in bundles.numbers_of(entry.payload).tolist():
+                    yield self.placed[number].share.name, 2**62, number, 1
+            elif entry.channel == READING:
                 name = self.placed[entry.entity].share.name
                 yield name, 2**62, entry.entity, count_readings(entry.payload)
         for share in self.shares.values():
             known = share.outcomes.offset
             for delivery in (*share.under_way, *share.waiting):
-                if delivery.channel == READING and delivery.offset > known:
+                if delivery.place == BUNDLE:
+                    for offset, place in each_input(delivery) if delivery.offset > known else ():
+                        if offset > known:
+                            yield share.name, offset, share.entities[place], 1
+                elif delivery.channel == READING and delivery.offset > known:
                     number = share.entities[delivery.place]
                     yield share.name, delivery.offset, number, count_readings(delivery.payload)
             for number, entry in share.held.items():
@@ -462,6 +545,16 @@ class Routing:
             elif isinstance(note, notes.Quarantine):
                 self.accounts.bury(entry.entity, note.readings)
                 self.placed[entry.entity].share.quarantined[note.offset] = note.detail
+
+
+def _wanted(delivery: Delivery, offsets: set[int]) -> list[Delivery]:
+    """Those inputs of a delivery that stand at some offsets."""
+    if delivery.place != BUNDLE:
+        return [delivery] if delivery.offset in offsets else []
+    held = [offset for offset, _ in each_input(delivery)]
+    if offsets.isdisjoint(held):
+        return []
+    return [each for each in apart(delivery) if each.offset in offsets]
 
 
 def routing_of(plan: CityPlan, log: Log, epoch: int, *, durable: bool) -> Routing:

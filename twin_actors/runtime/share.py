@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from twin_actors.runtime.holder import NOTHING_APPLIED, Outcomes
-from twin_actors.runtime.packing import Delivery
+from twin_actors.runtime.packing import Delivery, inputs
 from twin_actors.store.base import Entry
 
 NOTHING_COUNTED = Outcomes(NOTHING_APPLIED, 0, 0, 0, 0, 0, 0)
@@ -23,6 +23,7 @@ class Share:
     name: str
     epoch: int
     waiting: deque[Delivery] = field(default_factory=deque)
+    bundled: int = 0  # inputs that wait in bundles, beyond one each
     under_way: deque[Delivery] = field(default_factory=deque)
     sent: int = NOTHING_APPLIED  # offset of the last input sent
     reached: int = NOTHING_APPLIED  # offset up to which the present incarnation has answered
@@ -47,7 +48,27 @@ class Share:
     @property
     def load(self) -> int:
         """Inputs that wait."""
-        return len(self.waiting) + self.spilled
+        return len(self.waiting) + self.bundled + self.spilled
+
+    @property
+    def in_memory(self) -> int:
+        """Inputs of these that need not be read from the log."""
+        return len(self.waiting) + self.bundled
+
+    @property
+    def inputs_under_way(self) -> int:
+        return sum(map(inputs, self.under_way))
+
+    def take(self) -> Delivery:
+        """The next delivery that waits in memory."""
+        delivery = self.waiting.popleft()
+        self.bundled -= inputs(delivery) - 1
+        return delivery
+
+    def put_back(self, deliveries: list[Delivery]) -> None:
+        """Deliveries that are to go before all that waits."""
+        self.waiting.extendleft(reversed(deliveries))
+        self.bundled += sum(map(inputs, deliveries)) - len(deliveries)
 
     @property
     def caught_up(self) -> bool:
@@ -93,6 +114,7 @@ class Share:
     def forget_queue(self, spilled_from: int) -> None:
         """Everything from an offset on is to be read from the log again."""
         self.waiting.clear()
+        self.bundled = 0
         self.spilled, self.spilled_readings = 0, {}
         self.spilled_from = spilled_from
 

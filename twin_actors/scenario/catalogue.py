@@ -17,7 +17,7 @@ from twin_actors.scenario.errors import nearest
 
 GROUP = "twin_actors.domains"
 _NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
-_RESERVED = {"city"}  # {root}/city/… carries the city's own messages
+_RESERVED = {"city", "gateway"}  # {root}/city/… carries the city's own messages, {root}/gateway/… those of gateways
 
 
 class CatalogueError(ValueError):
@@ -56,7 +56,7 @@ class Catalogue:
                 if not _NAME.match(kind.name) or kind.name in _RESERVED:
                     raise CatalogueError(
                         f"domain {domain.name!r}: {kind.name!r} cannot be the name of a kind; use small letters, "
-                        "digits and _, and not 'city', which is a level of the city's own topics"
+                        "digits and _, and not 'city' or 'gateway', which are levels of other topics"
                     )
                 claim("kind", kind.name, domain.name)
                 kinds[kind.name] = kind

@@ -26,6 +26,8 @@ from twin_actors.scenario.words import (
     Instant,
     Latitude,
     Longitude,
+    NodeLabel,
+    NodeLabels,
     NotNegative,
     Number,
     PerActor,
@@ -149,6 +151,10 @@ class ClockSection(Section):
 class PlacementSection(Section):
     entities_per_actor: PerActor = 1
     kinds: dict[str, PerActor] = Field(default_factory=dict)
+    labels: dict[str, dict[NodeLabel, NodeLabels]] = Field(
+        default_factory=dict, description="by kind: labels that a node must have to hold its twins"
+    )
+    rebalance: Literal["auto", "manual"] = "auto"
 
 
 class RouterSection(Section):

@@ -144,7 +144,15 @@ def placement_settings(document: Document, catalogue: Catalogue, report: Report)
     for kind in section.kinds:
         if kind not in catalogue.kinds:
             report.add(("placement", "kinds", kind), f"unknown kind {kind!r}", word=kind, known=catalogue.kinds)
-    return PlacementSettings(entities_per_actor=section.entities_per_actor, kinds=dict(section.kinds))
+    for kind in section.labels:
+        if kind not in catalogue.kinds:
+            report.add(("placement", "labels", kind), f"unknown kind {kind!r}", word=kind, known=catalogue.kinds)
+    return PlacementSettings(
+        entities_per_actor=section.entities_per_actor,
+        kinds=dict(section.kinds),
+        labels={kind: dict(labels) for kind, labels in section.labels.items()},
+        rebalance=section.rebalance,
+    )
 
 
 def resource_pools(document: Document, report: Report) -> tuple[ResourcePool, ...]:

@@ -16,6 +16,7 @@ from twin_actors.scenario.names import REFUSED
 _SECONDS = {"ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86_400.0}
 _DURATION = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([A-Za-z]+)\s*\Z")
 _REFUSED = re.compile(f"[{REFUSED}]")
+_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?\Z")
 LONGEST_NAME = 128
 
 
@@ -111,6 +112,17 @@ def per_actor(value: Any) -> int | str:
     raise wrong(f"must be a whole number from 1 upwards or 'auto', not {_shown(value)}")
 
 
+def node_label(value: Any) -> str:
+    """Name or value of a node's label, as Ray takes them; a number is taken as its text."""
+    text = str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+    if not isinstance(text, str) or not _LABEL.match(text):
+        raise wrong(
+            f"{_shown(value)} is no label of a node: up to 63 letters, digits, '-', '_' and '.', "
+            "a letter or digit at both ends"
+        )
+    return text
+
+
 def replay_speed(value: Any) -> float | str:
     if value == "max":
         return "max"
@@ -169,6 +181,14 @@ ReplaySpeed = Annotated[
     WithJsonSchema({"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"const": "max"}]}),
 ]
 Text = Annotated[str, StringConstraints(min_length=1)]
+NodeLabel = Annotated[str, BeforeValidator(node_label)]
+NodeLabels = Annotated[
+    tuple[NodeLabel, ...],
+    BeforeValidator(lambda value: value if isinstance(value, list) else [value]),
+    Field(min_length=1),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}),
+]
+"""One value that a node's label must have, or several of which it must have one."""
 EntityName = Annotated[str, BeforeValidator(lambda value: str(value) if _is_count(value) else value), Text]
 """A name; a bare whole number is taken as its text, so that ``name: 7`` does what it says."""
 

@@ -112,9 +112,10 @@ class Log(Protocol):
     def append(self, epoch: int, entries: Sequence[Entry], expected: int | None = None) -> int:
         """Commit entries durably as one group and return the offset of the first.
 
-        The epoch of the log's share (see ``Store.next_epoch``) is checked in the same transaction. After an
+        An entry that is a bundle (see ``bundles``) takes as many offsets as it holds readings, and is read as so many
+        entries. The epoch of the log's share (see ``Store.next_epoch``) is checked in the same transaction. After an
         append whose outcome is not known (StoreUnavailable) the writer repeats it with ``expected``, the offset that
-        its first entry was to have; when the log's end is already ``expected + len(entries)`` the group was
+        its first entry was to have; when the log ends already where ``entries`` would end, the group was
         committed and nothing is written again. Raises StaleEpoch, StoreUnavailable; StoreDamaged when the log ends
         anywhere else, since then another process writes it with the same epoch.
         """

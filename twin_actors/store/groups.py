@@ -1,4 +1,7 @@
-"""A group of log entries as one blob: each column as plain numbers, then all payloads end to end."""
+"""A group of log entries as one blob: each column as plain numbers, then all payloads end to end.
+
+Bundles stand in the blob as they are, and are taken apart when it is read.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twin_actors.store.base import Entry, StoreDamaged
+from twin_actors.store.bundles import BUNDLE
+from twin_actors.store.bundles import unpack as unpack_bundle
 
 _HEAD = struct.Struct("<I")
 PER_ENTRY_BYTES = 21
@@ -31,18 +36,22 @@ class Group:
 
     def entries(self, places: NDArray[np.intp] | slice = slice(None)) -> list[tuple[int, Entry]]:
         """The entries at some places of the group, with their offsets."""
-        blob = self.blob
         offsets = np.arange(self.first, self.first + len(self.entities))[places].tolist()
-        bounds = zip(self.starts[places].tolist(), self.ends[places].tolist(), strict=True)
         columns = zip(
             self.entities[places].tolist(),
             self.channels[places].tolist(),
             self.sources[places].tolist(),
             self.received_at_s[places].tolist(),
-            [blob[start:end] for start, end in bounds],
+            self.payloads(places),
             strict=True,
         )
         return list(zip(offsets, map(Entry._make, columns), strict=True))
+
+    def payloads(self, places: NDArray[np.intp] | slice) -> list[bytes]:
+        """The payloads at some places of the group."""
+        blob = self.blob
+        bounds = zip(self.starts[places].tolist(), self.ends[places].tolist(), strict=True)
+        return [blob[start:end] for start, end in bounds]
 
 
 def pack(entries: Sequence[Entry]) -> bytes:
@@ -74,7 +83,39 @@ def unpack(first: int, blob: bytes) -> Group:
     ends = at + PER_ENTRY_BYTES * count + np.cumsum(lengths, dtype=np.int64)
     if ends[-1] != len(blob):
         raise StoreDamaged(f"the group at offset {first} has {len(blob)} bytes where its columns say {ends[-1]}")
-    return Group(first, entities, channels, sources, received, ends - lengths, ends, blob)
+    group = Group(first, entities, channels, sources, received, ends - lengths, ends, blob)
+    return _apart(group) if (entities == BUNDLE).any() else group
+
+
+def _apart(group: Group) -> Group:
+    """A group as if every reading of its bundles had been written singly. Raises StoreDamaged."""
+    entities, payloads, counts = [], [], np.ones(len(group.entities), np.int64)
+    at = 0
+    for place in np.flatnonzero(group.entities == BUNDLE).tolist():
+        entities.append(group.entities[at:place])
+        payloads += group.payloads(slice(at, place))
+        try:
+            bundle = unpack_bundle(group.blob[group.starts[place] : group.ends[place]])
+        except ValueError as error:
+            raise StoreDamaged(f"the group at offset {group.first} cannot be read: {error}") from error
+        entities.append(bundle.numbers)
+        payloads += bundle.payloads()
+        counts[place] = len(bundle)
+        at = place + 1
+    entities.append(group.entities[at:])
+    payloads += group.payloads(slice(at, None))
+    ends = np.cumsum(np.fromiter(map(len, payloads), np.int64, len(payloads)))
+    starts = np.concatenate((np.zeros(1, np.int64), ends[:-1]))
+    return Group(
+        group.first,
+        np.concatenate(entities),
+        np.repeat(group.channels, counts),
+        np.repeat(group.sources, counts),
+        np.repeat(group.received_at_s, counts),
+        starts,
+        ends,
+        b"".join(payloads),
+    )
 
 
 def blob_bytes(entries: Iterable[Entry]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from twin_actors.store.base import DeadLetter, Entry, LetterState, LogTrimmed, Snapshot, StaleEpoch, StoreDamaged
+from twin_actors.store.bundles import count_inputs, expanded, span
 from twin_actors.store.history import Decode, Resolution, Retention, Rolled, Tidied
 from twin_actors.store.rollups import Buckets, roll
 
@@ -29,10 +31,11 @@ class MemoryLog:
 
     def __init__(self, share: str = "", epochs: dict[str, int] | None = None, first: int | None = None) -> None:
         self._share, self._epochs = share, {} if epochs is None else epochs
-        self._entries: list[Entry] = []
+        self._groups: list[Sequence[Entry]] = []  # as they were appended, with the offset of the first of each
+        self._firsts: list[int] = []
         # A log that dies with its process must not repeat the offsets of the one before it, which twins remember:
         # microseconds since the epoch are ahead of any count of inputs that an earlier life can have reached.
-        self.began = self._first = time.time_ns() // 1000 if first is None else first
+        self.began = self._first = self._next = time.time_ns() // 1000 if first is None else first
         self._bytes = 0
 
     def append(self, epoch: int, entries: Sequence[Entry], expected: int | None = None) -> int:
@@ -40,35 +43,57 @@ class MemoryLog:
         if epoch < held:
             raise StaleEpoch(f"log {self._share}: epoch {epoch} is refused, epoch {held} has taken over")
         self._epochs[self._share] = epoch
-        first = self._first + len(self._entries)
-        if expected is not None and first == expected + len(entries):
+        first = self._next
+        if expected is not None and first == expected + count_inputs(entries):
             return expected
         if expected is not None and first != expected:
             raise StoreDamaged(f"log {self._share} ends at offset {first} where {expected} was expected")
-        self._entries.extend(entries)
-        self._bytes += sum(map(_size, entries))
+        if entries:
+            self._groups.append(tuple(entries))
+            self._firsts.append(first)
+            self._next += count_inputs(entries)
+            self._bytes += sum(map(_size, entries))
         return first
 
     def read(self, first: int, limit: int) -> list[tuple[int, Entry]]:
         if first < self._first:
             raise LogTrimmed(f"offset {first} was trimmed; the log begins at {self._first}")
-        skip = first - self._first
-        return list(enumerate(self._entries[skip : skip + limit], start=first))
+        found: list[tuple[int, Entry]] = []
+        stop = min(first + limit, self._next)
+        for place in range(self._place(first), len(self._groups)):
+            at = self._firsts[place]
+            if at >= stop:
+                break
+            found += enumerate(span(self._groups[place], max(first - at, 0), stop - at), start=max(first, at))
+        return found
+
+    def _place(self, offset: int) -> int:
+        """The group that holds an offset; the first one for an offset before all."""
+        return max(bisect_right(self._firsts, offset) - 1, 0)
 
     def read_of(
         self, entity: int, *, since_s: float = -math.inf, until_s: float = math.inf, first: int = 0
     ) -> list[tuple[int, Entry]]:
         return [
             (offset, entry)
-            for offset, entry in enumerate(self._entries, start=self._first)
-            if entry.entity == entity and offset >= first and since_s <= entry.received_at_s < until_s
+            for at, group in zip(self._firsts, self._groups, strict=True)
+            for offset, entry in enumerate(expanded(group), start=at)
+            if entry.entity == entity and offset >= max(first, self._first) and since_s <= entry.received_at_s < until_s
         ]
 
     def trim(self, before: int) -> None:
-        count = min(max(before - self._first, 0), len(self._entries))
-        self._bytes -= sum(map(_size, self._entries[:count]))
-        del self._entries[:count]
-        self._first += count
+        before = min(before, self._next)
+        if before <= self._first:
+            return
+        place = self._place(before) if before < self._next else len(self._groups)
+        for group in self._groups[:place]:
+            self._bytes -= sum(map(_size, group))
+        del self._groups[:place], self._firsts[:place]
+        self._first = before
+        if self._groups and before > self._firsts[0]:
+            left = tuple(span(self._groups[0], before - self._firsts[0], self._next))
+            self._bytes += sum(map(_size, left)) - sum(map(_size, self._groups[0]))
+            self._groups[0], self._firsts[0] = left, before
 
     def rollup(
         self,
@@ -88,9 +113,9 @@ class MemoryLog:
         """It would keep none."""
 
     def start_at(self, offset: int) -> None:
-        if self._entries or self._first != self.began:
+        if self._groups or self._first != self.began:
             raise ValueError(f"log {self._share} has entries already: it cannot begin at {offset}")
-        self.began = self._first = offset
+        self.began = self._first = self._next = offset
 
     @property
     def kept_from(self) -> int:
@@ -98,7 +123,7 @@ class MemoryLog:
 
     @property
     def next_offset(self) -> int:
-        return self._first + len(self._entries)
+        return self._next
 
     @property
     def held_bytes(self) -> int:

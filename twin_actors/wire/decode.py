@@ -49,7 +49,7 @@ _TIME_BITS: Final = 52
 _INT64_MIN: Final = -(2**63)
 _NEAR_S: Final = 30 * 86_400.0  # a ts this near to our clock in seconds was not meant in milliseconds
 
-_Sequence = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+SequenceNumber = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _Boot = Annotated[int, msgspec.Meta(ge=_INT64_MIN, le=2**63 - 1)]
 
 
@@ -126,20 +126,19 @@ class ReadingDecoder:
         names = {slot.name: slot.key for slot in self._slots}
         declared = [(slot.name, slot.type, slot.default) for slot in self._slots]
         self._values_type = msgspec.defstruct("Values", declared, rename=names, gc=False)
-        self._message_type = msgspec.defstruct(
-            "Message",
-            [
-                ("ts", float | datetime | None, NAN),
-                ("seq", _Sequence | None, -1),
-                ("boot", str | _Boot | None, None),
-                ("values", self._values_type | UnsetType, UNSET),
-                ("n", Raw | UnsetType, UNSET),
-                ("bn", Raw | UnsetType, UNSET),
-                *declared,
-            ],
-            rename=names,
-            gc=False,
+        envelope = [
+            ("ts", float | datetime | None, NAN),
+            ("seq", SequenceNumber | None, -1),
+            ("boot", str | _Boot | None, None),
+            ("values", self._values_type | UnsetType, UNSET),
+            ("n", Raw | UnsetType, UNSET),
+            ("bn", Raw | UnsetType, UNSET),
+        ]
+        self._message_type = msgspec.defstruct("Message", [*envelope, *declared], rename=names, gc=False)
+        self.element_type = msgspec.defstruct(
+            "Element", [("entity", str), *envelope, *declared], rename=names, gc=False
         )
+        """An element of a gateway's list, which names its entity; see ``taken``."""
         self._decode_one = msgspec.json.Decoder(self._message_type).decode
         self._decode_many = msgspec.json.Decoder(list[self._message_type]).decode  # type: ignore[name-defined]
         self._scalars = [slot for slot in self._slots if slot.scalar]
@@ -280,26 +279,16 @@ class ReadingDecoder:
         self, batch: _Batch, message: Integers, element: Integers, received_at_s: Floats, sources: Sequence[int]
     ) -> Decoded:
         structs = batch.structs
-        total = len(structs)
         matrix = self._matrix([s if s.values is UNSET else s.values for s in structs])
-        stamps = [s.ts for s in structs]
-        try:
-            ts = np.fromiter(stamps, np.float64, total)
-        except TypeError:  # some times are text
-            ts = np.array([seconds(t) * 1e3 if isinstance(t, datetime) else t for t in stamps], dtype=np.float64)
+        ts = _stamps(structs)
         received = np.asarray(received_at_s, dtype=np.float64)[message]
-        timed = ts == ts
-        observed = np.where(timed, ts / 1000.0, received)
-
         source = np.asarray(sources, dtype=np.int64)
         if source.size and (source.min() < 0 or source.max() >= MOST_SOURCES):
             raise ValueError(f"sources lie between 0 and {MOST_SOURCES - 1}, not {source.min()} … {source.max()}")
-        readable = (observed >= 0.0) & (observed < LATEST_S) & ~(timed & (np.abs(ts - received) < _NEAR_S))
-        micros = np.rint(np.where(readable, observed, 0.0) * 1e6).astype(np.int64)
-        identified = timed.copy()
-        identified[batch.clockless] = False
-        key = np.where(identified, source[message] << _TIME_BITS | micros, NO_IDENTITY)
-        seq, boot = self._sequence(structs, key)
+        observed, timed, readable, key = _times(ts, received, source[message])
+        key[batch.clockless] = NO_IDENTITY
+        seq, boot = self._sequence(structs)
+        _number(key, seq, boot)
 
         good = (matrix == matrix).any(axis=0) & readable
         if self._scaled or batch.converted:
@@ -343,9 +332,70 @@ class ReadingDecoder:
                     rows += slot.offset
         return matrix
 
+    @property
+    def slots(self) -> list[Slot]:
+        """Which name in a payload fills which rows."""
+        return self._slots
+
+    def taken(self, structs: list[Any]) -> tuple[Floats, Floats, Integers | None, NDArray[np.bool_] | None]:
+        """Structs of ``element_type`` as columns: times in ms, values (rows, r), sequence numbers (None: none has one),
+        and which of them name a boot (None: none does)."""
+        matrix = self._matrix([s if s.values is UNSET else s.values for s in structs])
+        ts = _stamps(structs)
+        seq: Integers | None = None
+        said = [s.seq for s in structs]
+        if said.count(-1) != len(said):
+            seq = np.fromiter((-1 if s is None else s for s in said), np.int64, len(said))
+        boots = [s.boot for s in structs]
+        if boots.count(None) == len(boots):
+            return ts, matrix, seq, None
+        return ts, matrix, seq, np.array([boot is not None for boot in boots])
+
+    def rows_of(self, fields: Sequence[tuple[str, int]]) -> NDArray[np.intp] | None:
+        """The rows that fields (name, components; 0: a single number) fill, in their order; None where one does not
+        fit the reading, as in a log that was written for another version of its kind."""
+        slots = {slot.key: slot for slot in self._slots}
+        rows: list[int] = []
+        for name, size in fields:
+            slot = slots.get(name)
+            if slot is None or size != (0 if slot.scalar else slot.size) or self._scaled:
+                return None
+            rows += range(slot.start, slot.start + slot.size)
+        return np.array(rows, np.intp)
+
+    def columns(
+        self, values: Floats, ts_ms: Floats, seq: Integers | None, received_at_s: Floats, sources: Integers
+    ) -> Decoded:
+        """Readings that stand in columns already, ``values (rows, r)``, as ``decode`` gives them: the same identities
+        and times. What says nothing, or has a time that cannot be read, is not for here: see ``sound``.
+        """
+        observed, timed, _, key = _times(ts_ms, received_at_s, sources)
+        boot = np.full(len(ts_ms), -1, np.int64)
+        seq = boot if seq is None else seq
+        _number(key, seq, boot)
+        place = np.arange(len(ts_ms))
+        return Decoded(
+            values=values, observed_at_s=observed, timed=timed, message=place, element=np.zeros_like(place),
+            key=key, seq=seq, boot=boot, rejected=[],
+        )  # fmt: skip
+
     @staticmethod
-    def _sequence(structs: list[Any], key: Integers) -> tuple[Integers, Integers]:
-        """Sequence numbers and boots, -1 where there are none; keys of numbered readings are set in place."""
+    def all_sound(values: Floats, ts_ms: Floats, received_at_s: float) -> bool:
+        """Whether ``sound`` is sure to hold for all of them: every value is said, and every time."""
+        first_s, last_s = ts_ms.min() / 1000.0, ts_ms.max() / 1000.0  # NaN where one is
+        far = last_s * 1000.0 < received_at_s - _NEAR_S or first_s * 1000.0 > received_at_s + _NEAR_S
+        return bool(first_s >= 0.0 and last_s < LATEST_S and far and values.min(initial=0.0) <= 0.0)
+
+    @staticmethod
+    def sound(values: Floats, ts_ms: Floats, received_at_s: float) -> NDArray[np.bool_]:
+        """Which of such readings ``decode`` would accept."""
+        received = np.full(len(ts_ms), received_at_s)
+        _, _, readable, _ = _times(ts_ms, received, np.zeros(len(ts_ms), np.int64))
+        return (values == values).any(axis=0) & readable
+
+    @staticmethod
+    def _sequence(structs: list[Any]) -> tuple[Integers, Integers]:
+        """Sequence numbers and boots, -1 where there are none."""
         total = len(structs)
         said = [s.seq for s in structs]
         boots = [s.boot for s in structs]
@@ -354,10 +404,6 @@ class ReadingDecoder:
             boot = np.full(total, -1, dtype=np.int64)
         else:
             boot = np.array([-1 if b is None else _boot_number(b) for b in boots], dtype=np.int64)
-        numbered = seq >= 0
-        if numbered.any():
-            family = (np.maximum(boot, 0) << _SEQ_BITS | seq & (2**_SEQ_BITS - 1)) + _INT64_MIN
-            np.copyto(key, family, where=numbered)
         return seq, boot
 
     def _reject(
@@ -387,6 +433,34 @@ class ReadingDecoder:
                 batch.reject(index, place, nearest_field(bytes(encoded), self._known))
             else:
                 batch.reject(index, place, (Reason.BAD_TIME, _time_fault(ts[position], received[position])))
+
+
+def _stamps(structs: list[Any]) -> Floats:
+    """The devices' times in ms, NaN where they sent none."""
+    stamps = [s.ts for s in structs]
+    try:
+        return np.fromiter(stamps, np.float64, len(stamps))
+    except TypeError:  # some times are text
+        return np.array([seconds(t) * 1e3 if isinstance(t, datetime) else t for t in stamps], dtype=np.float64)
+
+
+def _times(
+    ts: Floats, received: Floats, source: Integers
+) -> tuple[Floats, NDArray[np.bool_], NDArray[np.bool_], Integers]:
+    """When readings were observed, which say so, which times can be read, and identities by time."""
+    timed = ts == ts
+    observed = np.where(timed, ts / 1000.0, received)
+    readable = (observed >= 0.0) & (observed < LATEST_S) & ~(timed & (np.abs(ts - received) < _NEAR_S))
+    micros = np.rint(np.where(readable, observed, 0.0) * 1e6).astype(np.int64)
+    return observed, timed, readable, np.where(timed, source << _TIME_BITS | micros, NO_IDENTITY)
+
+
+def _number(key: Integers, seq: Integers, boot: Integers) -> None:
+    """Put identities by sequence number in place of those by time."""
+    numbered = seq >= 0
+    if numbered.any():
+        family = (np.maximum(boot, 0) << _SEQ_BITS | seq & (2**_SEQ_BITS - 1)) + _INT64_MIN
+        np.copyto(key, family, where=numbered)
 
 
 def _time_fault(ts: float, received_at_s: float) -> str:

@@ -101,7 +101,7 @@ def nearest_field(encoded: bytes, known: Collection[str]) -> tuple[Reason, str]:
         return explain(encoded, error)
     if isinstance(said.get("values"), dict):
         said = said["values"]
-    names = [name for name in said if name not in ("ts", "seq", "boot")]
+    names = [name for name in said if name not in ("ts", "seq", "boot", "entity")]
     if not names:
         return Reason.EMPTY, "there is no value in it"
     strangers = [name for name in names if name not in known]

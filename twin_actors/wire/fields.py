@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from twin_actors.core.columns import NAN, Field, Layout, Reading
 
-ENVELOPE: Final = frozenset({"ts", "seq", "boot", "values", "n", "bn"})
-"""Names that mean something else in a payload (n and bn mark a SenML pack) and cannot be fields."""
+ENVELOPE: Final = frozenset({"ts", "seq", "boot", "values", "n", "bn", "entity"})
+"""Names that mean something else in a payload (n and bn mark a SenML pack, entity an element of a gateway's list) and
+cannot be fields."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +65,10 @@ class Slot:
 
     def block(self, values: list[Any]) -> NDArray[np.float64]:
         """The rows ``(size, r)`` of a vector field out of ``r`` decoded structs."""
-        said = list(map(attrgetter(self.name), values))
+        return self.rows(list(map(attrgetter(self.name), values)))
+
+    def rows(self, said: list[Any]) -> NDArray[np.float64]:
+        """The rows ``(size, r)`` of what ``r`` readings say of a vector field."""
         total = len(said) * self.size
         try:
             flat = np.fromiter(chain.from_iterable(said), np.float64, total)

@@ -12,6 +12,8 @@ COMMAND: Final = "command"
 ACKNOWLEDGEMENT: Final = "command/ack"
 STATE: Final = "state"
 CHANNELS: Final = frozenset({TELEMETRY, COMMAND, ACKNOWLEDGEMENT, STATE})
+GATEWAY: Final = "gateway"
+"""The level of gateways, which speak for many entities; no kind may have this name."""
 CITY: Final = "city"
 """The level that carries what concerns the whole city; no kind may have this name."""
 
@@ -31,7 +33,7 @@ def _check_levels(text: str, what: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Topics:
-    """The topic tree ``{root}/{kind}/{name}/{channel}`` and ``{root}/city/{channel}``.
+    """``{root}/{kind}/{name}/{channel}``, ``{root}/gateway/{name}/telemetry`` and ``{root}/city/{channel}``.
 
     ``root`` is one or more levels. Entity ids are ``kind/name``; a ValueError says what is wrong with a root.
     """
@@ -45,6 +47,18 @@ class Topics:
 
     def telemetry(self, entity_id: str) -> str:
         return f"{self._prefix}{entity_id}/telemetry"
+
+    def gateway(self, name: str) -> str:
+        """Where the gateway of a name sends readings of many entities."""
+        return f"{self._prefix}{GATEWAY}/{name}/telemetry"
+
+    def gateway_of(self, topic: str) -> str | None:
+        """The name of the gateway whose telemetry a topic carries, else None."""
+        if not topic.startswith(self._prefix):
+            return None
+        level, _, rest = topic[len(self._prefix) :].partition("/")
+        name, _, channel = rest.partition("/")
+        return name if level == GATEWAY and name and channel == TELEMETRY else None
 
     def command(self, entity_id: str) -> str:
         return f"{self._prefix}{entity_id}/command"
@@ -72,12 +86,12 @@ class Topics:
         return f"{self._prefix}city/status"
 
     def parse(self, topic: str) -> tuple[str, str] | None:
-        """The ``(entity id, channel)`` of an entity's topic; None for everything else, the city's own included."""
+        """The ``(entity id, channel)`` of an entity's topic; None for all else, the city's and gateways' included."""
         if not topic.startswith(self._prefix):
             return None
         kind, _, rest = topic[len(self._prefix) :].partition("/")
         name, _, channel = rest.partition("/")
-        if not kind or not name or kind == CITY or channel not in CHANNELS:
+        if not kind or not name or kind in (CITY, GATEWAY) or channel not in CHANNELS:
             return None
         return f"{kind}/{name}", channel
 

@@ -195,10 +195,7 @@ def test_a_plan_finds_the_state_row_of_every_reading_row() -> None:
 def test_no_group_names_a_state_row_twice() -> None:
     plan = MeasurementPlan.of(CART)
     assert plan.measured.tolist() == [PLACE, PLACE, -1, -1]
-    assert [(rows.tolist(), targets.tolist()) for rows, targets in plan.groups] == [
-        ([0], [PLACE]),
-        ([1], [PLACE]),
-    ]
+    assert plan.groups == ((slice(0, 1), slice(PLACE, PLACE + 1)), (slice(1, 2), slice(PLACE, PLACE + 1)))
     assert plan.drift2_h[:, 0].tolist() == [4, 4, 0, 0]
 
 
@@ -208,7 +205,11 @@ def test_the_joint_plan_puts_fields_of_the_same_axes_together() -> None:
     assert scalars.rows.tolist() == [[0], [4]]  # level and openings; memory has no variance
     assert pipes.rows.tolist() == [[1, 2, 3]]
     assert (scalars.first, pipes.first, plan.directions) == (0, 2, 3)
-    assert plan.block_of_reading == ((0, 0), (1, 0), (1, 1), (1, 2), (0, 0))
+    assert [(sensor.rows, sensor.block, sensor.field) for sensor in plan.sensors] == [
+        (slice(0, 1), 0, 0),
+        (slice(1, 4), 1, 0),
+        (slice(4, 5), 0, 1),
+    ]
 
 
 # -- the diagonal filter -----------------------------------------------------------------------------------------
@@ -317,9 +318,13 @@ def spread_tanks(n: int = 4) -> tuple[JointPlan, Column, list[Column]]:
     return plan, chance.normal(size=(6, n)), [covariances(2, chance, 1, n), covariances(1, chance, 3, n)]
 
 
+def factors(parts: list[Column]) -> list[Column]:
+    return [cholesky(part) for part in parts]
+
+
 def test_points_spread_as_the_covariances_say() -> None:
     plan, x, parts = spread_tanks()
-    points = spread_points(plan, x, parts)
+    points = spread_points(plan, x, factors(parts))
     assert points.shape == (6, 1 + 2 * plan.directions, 4)
     np.testing.assert_array_equal(points[:, 0], x)
     np.testing.assert_allclose(points.mean(axis=1), x, atol=1e-12)  # forth and back
@@ -330,7 +335,7 @@ def test_points_spread_as_the_covariances_say() -> None:
 
 def test_slopes_are_exact_for_a_linear_function() -> None:
     plan, x, parts = spread_tanks()
-    points = spread_points(plan, x, parts)
+    points = spread_points(plan, x, factors(parts))
     twice = slopes(plan, (2 * points[0] + points[4])[None])
     factor = cholesky(parts[0])[:, :, 0]
     np.testing.assert_allclose(twice[0, :2], 2 * factor[0] + factor[1], rtol=1e-9)
@@ -356,19 +361,18 @@ def test_limited_covariances_keep_their_correlation() -> None:
 
 
 def joint_update(
-    values: NDArray[np.float64], usable: NDArray[np.bool_], covariance: Column
+    values: NDArray[np.float64], usable: NDArray[np.bool_], covariance: Column, *, observed: bool
 ) -> tuple[Column, Column, Column]:
-    """Two readings of a cart's place, from place 0 and speed 0."""
+    """Two readings of a cart's place, from place 0 and speed 0; ``observed``: by what points show of it."""
     plan = JointPlan.of(CART)
     x, parts = np.zeros((3, 1)), [covariance[:, :, None, None]]
-    points = spread_points(plan, x, parts)
-    seen = np.stack([points[PLACE], points[PLACE], np.full_like(points[0], NAN), np.full_like(points[0], NAN)])
+    points = spread_points(plan, x, factors(parts))
     estimate, changed = estimate_joint(
         plan,
         x,
         parts,
-        seen[:, 0],
-        slopes(plan, seen),
+        factors(parts) if observed else [],
+        {"place_m": points[[PLACE]], "again_m": points[[PLACE]]} if observed else {},
         values[:, None],
         usable[:, None],
         np.array([0.25, 0.64, 1.0, 1.0])[:, None],
@@ -376,10 +380,14 @@ def joint_update(
     return estimate.x[:, 0], changed[0][:, :, 0, 0], estimate.innovation[:, 0]
 
 
-def test_a_joint_measurement_by_hand() -> None:
+@pytest.mark.parametrize("observed", [False, True])
+def test_a_joint_measurement_by_hand(observed: bool) -> None:
     # P = [[1, 0.5], [0.5, 2]], R = 0.25: S = 1.25, K = [0.8, 0.4]; ν = 5: x = [4, 2]; P − KKᵀS
     x, covariance, innovation = joint_update(
-        column(5, NAN, NAN, NAN), np.array([True, False, False, False]), np.array([[1.0, 0.5], [0.5, 2.0]])
+        column(5, NAN, NAN, NAN),
+        np.array([True, False, False, False]),
+        np.array([[1.0, 0.5], [0.5, 2.0]]),
+        observed=observed,
     )
     np.testing.assert_allclose(x, [4, 0, 2])
     np.testing.assert_allclose(covariance, [[0.2, 0.1], [0.1, 1.8]])
@@ -387,10 +395,11 @@ def test_a_joint_measurement_by_hand() -> None:
     assert np.isnan(innovation[1:]).all()
 
 
-def test_two_readings_of_one_state_add_their_precisions() -> None:
+@pytest.mark.parametrize("observed", [False, True])
+def test_two_readings_of_one_state_add_their_precisions(observed: bool) -> None:
     # 1/P⁺ = 1/1 + 1/0.25 + 1/0.64 = 6.5625; x = (5/0.25 + 3/0.64)/6.5625
     x, covariance, innovation = joint_update(
-        column(5, 3, NAN, NAN), np.array([True, True, False, False]), np.diag([1.0, 2.0])
+        column(5, 3, NAN, NAN), np.array([True, True, False, False]), np.diag([1.0, 2.0]), observed=observed
     )
     assert covariance[0, 0] == pytest.approx(1 / 6.5625)
     assert x[PLACE] == pytest.approx((20 + 4.6875) / 6.5625)
@@ -398,7 +407,10 @@ def test_two_readings_of_one_state_add_their_precisions() -> None:
     assert x[SPEED] == 0
 
 
-def test_a_certain_state_takes_no_correction() -> None:
-    x, covariance, _ = joint_update(column(5, NAN, NAN, NAN), np.array([True, False, False, False]), np.zeros((2, 2)))
+@pytest.mark.parametrize("observed", [False, True])
+def test_a_certain_state_takes_no_correction(observed: bool) -> None:
+    x, covariance, _ = joint_update(
+        column(5, NAN, NAN, NAN), np.array([True, False, False, False]), np.zeros((2, 2)), observed=observed
+    )
     np.testing.assert_array_equal(x, 0)
     np.testing.assert_array_equal(covariance, 0)

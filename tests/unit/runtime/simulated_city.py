@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -16,8 +17,12 @@ from twin_actors.runtime.holder import NOTHING_APPLIED, Holder, Refused, Reply
 from twin_actors.runtime.notes import FIRST_NOTE, Refusal, Told
 from twin_actors.runtime.packing import Delivery, pack
 from twin_actors.runtime.routing import Placed, Routing, Share
+from twin_actors.scenario.catalogue import load_catalogue
 from twin_actors.store import Entry, MemoryStore
+from twin_actors.store.bundles import BUNDLE, Bundle, inputs
+from twin_actors.wire.decode import ReadingDecoder
 from twin_actors.wire.elements import count_readings
+from twin_actors.wire.gateway import GatewayDecoder
 
 ACTORS = {
     "counters": ("footfall/gate-1", "footfall/gate-2", "footfall/gate-3"),
@@ -72,6 +77,26 @@ class SimulatedCity:
     def arrive(self, entity: int, payload: bytes, qos: int = 1) -> None:
         self.came += count_readings(payload)
         self.routing.arrive(entity, 0, payload, RECEIVED_S, qos)
+
+    def arrive_together(self, payload: bytes, qos: int = 1) -> None:
+        """A gateway's message, as the inbox takes it."""
+        message = gateways().decode(payload, RECEIVED_S)
+        for part in message.gathered:
+            self.came += len(part.numbers)
+            bundle = Bundle(part.fields, part.numbers, part.ts_ms, part.values, part.seq)
+            self.routing.arrive_together(bundle, RECEIVED_S, qos)
+        for entity, single in message.singles:
+            assert count_readings(single) == 1
+            self.arrive(entity, single, qos)
+        for stray in message.strays:
+            self.came += self.routing.refuse("g", stray.reason, "", stray.payload, RECEIVED_S, readings=1)
+
+    def suspect(self, name: str) -> None:
+        """A batch did not come back: from here on one input at a time, until it is found."""
+        share = self.lines[name].share
+        if share.under_way:
+            share.careful_until = share.under_way[-1].offset
+        self.restart(name)
 
     def tell(self, entity: int, channel: Channel, at_s: float, **values: float) -> None:
         self.routing.tell(entity, channel, Told(at_s=at_s, values=values), RECEIVED_S)
@@ -160,7 +185,11 @@ class SimulatedCity:
     def router_restart(self) -> None:
         """The router dies with what it had not committed; the next one goes on from its accounts and the log."""
         fresh = [*self.routing._committing, *self.routing._fresh]
-        gone = sum(count_readings(entry.payload) for entry in fresh if entry.channel == Channel.READING)
+        gone = sum(
+            inputs(entry) if entry.entity == BUNDLE else count_readings(entry.payload)
+            for entry in fresh
+            if entry.channel == Channel.READING
+        )
         gone += sum(note.readings for note in map(_note, fresh) if isinstance(note, Refusal))
         before = self.routing.ledger()
         for line in self.lines.values():
@@ -215,6 +244,14 @@ class SimulatedCity:
         ]
         assert twins.apply(pack(1, NOTHING_APPLIED, own)).ok
         return twins
+
+
+@lru_cache
+def gateways() -> GatewayDecoder:
+    kinds = load_catalogue().kinds
+    used = dict.fromkeys(entity.partition("/")[0] for entity in ENTITIES)
+    decoders = {name: ReadingDecoder(kinds[name].reading) for name in used}
+    return GatewayDecoder(decoders, {entity: number for number, entity in enumerate(ENTITIES)})
 
 
 def _note(entry: Entry) -> Any:

@@ -75,6 +75,40 @@ def payloads() -> st.SearchStrategy[bytes]:
     return st.one_of(as_json, as_json, as_json, broken)
 
 
+def gateway_payloads() -> st.SearchStrategy[bytes]:
+    """Messages of gateways for the twins of the town, in every form, with strangers and nonsense among the elements."""
+    entity = st.sampled_from([*(f"footfall/gate-{n}" for n in (1, 2, 3)), "footfall/gate-1", "substation/quay",
+                              "venue/arena", "footfall/nobody", "reactor/x", "", 7])  # fmt: skip
+    good = st.builds(lambda of, said: {"entity": of, **said}, entity, good_readings())
+    poor = st.builds(lambda of, said: {"entity": of, **said}, entity, readings())
+    nonsense = st.sampled_from([[], {}, 5, None, "text", {"entities": 5}])
+    usual = st.lists(good, min_size=1, max_size=12)
+    elements = st.one_of(usual, usual, st.lists(st.one_of(good, good, poor, nonsense), max_size=8), good, poor)
+    return st.one_of(
+        elements.map(json.dumps),
+        usual.map(columnar).map(json.dumps),
+        usual.map(columnar).map(json.dumps),
+        st.tuples(st.lists(good, min_size=1, max_size=5), st.lists(poor, min_size=1, max_size=3)).map(
+            lambda both: json.dumps([columnar(both[0]), *both[1]])
+        ),
+        st.lists(poor, min_size=1, max_size=5).map(columnar).map(json.dumps),
+        usual.map(columnar).map(json.dumps).map(lambda text: text[:-3]),
+    ).map(str.encode)
+
+
+def columnar(elements: list[dict[str, Any]]) -> dict[str, Any]:
+    """The elements of a gateway's message as columns."""
+    envelope = ("entity", "ts", "seq", "boot", "values")
+    said = [each.get("values", {k: v for k, v in each.items() if k not in envelope}) for each in elements]
+    columns: dict[str, Any] = {"entities": [each.get("entity") for each in elements]}
+    for name in ("ts", "seq", "boot"):
+        if any(name in each for each in elements):
+            columns[name] = [each.get(name) for each in elements]
+    names = dict.fromkeys(name for values in said for name in values)
+    columns["values"] = {name: [values.get(name) for values in said] for name in names}
+    return columns
+
+
 def told() -> st.SearchStrategy[tuple[Channel, int, bytes]]:
     """(channel, place, payload) of commands and couplings, for the substation and the venue."""
     second = st.integers(0, 600)

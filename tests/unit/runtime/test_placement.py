@@ -51,6 +51,16 @@ def test_a_kind_may_have_its_own_setting() -> None:
     assert plans[3].name == "twin:venue/arena"
 
 
+def test_auto_may_be_told_of_the_cores_of_a_cluster() -> None:
+    scenario = town(TOWN.replace("count: 3", "count: 28") + "placement: {entities_per_actor: auto}\n")
+    assert [len(plan.entities) for plan in plan_actors(scenario, 10)] == [3] * 10
+
+
+def test_kinds_that_want_other_nodes_have_actors_of_their_own() -> None:
+    scenario, plans = placed("{entities_per_actor: 10, labels: {venue: {zone: east}}}")
+    assert names(scenario, plans) == [["gate-1", "gate-2", "gate-3", "quay"], ["arena"]]
+
+
 def test_auto_makes_as_many_actors_as_there_are_cores() -> None:
     cores = os.cpu_count() or 1
     text = TOWN.replace("count: 3", f"count: {7 * cores - 2}")

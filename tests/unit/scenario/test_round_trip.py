@@ -96,6 +96,10 @@ scenarios = st.builds(
         PlacementSettings,
         entities_per_actor=st.just("auto") | st.integers(1, 1000),
         kinds=st.dictionaries(texts, st.just("auto") | st.integers(1, 1000), **few),
+        labels=st.dictionaries(
+            texts, st.dictionaries(texts, st.lists(texts, min_size=1, max_size=2).map(tuple), **few), **few
+        ),
+        rebalance=st.sampled_from(["auto", "manual"]),
     ),
     entities=st.lists(entities, **few).map(tuple),
     relations=st.lists(st.builds(Relation, name=texts, source=texts, target=texts, share=numbers), **few).map(tuple),

@@ -12,6 +12,7 @@ from twin_actors.cli.rendering.wanted import (
     GRACE_S,
     HEALTHY,
     HOME,
+    LEAVE,
     MOSQUITTO_HEALTHY,
     MOSQUITTO_IMAGE,
     MOSQUITTO_START,
@@ -94,6 +95,8 @@ def _ray_cluster(cluster: Cluster) -> dict[str, Any]:
     worker = _ray_container(
         cluster, "ray-worker", ["python", "-c", HEALTHY], cpu="2", memory_bytes=cluster.worker_bytes
     )
+    # KubeRay starts Ray from a shell, which keeps the SIGTERM of a pod's end to itself
+    worker["lifecycle"] = {"preStop": {"exec": {"command": ["python", "-c", LEAVE]}}}
     return {
         "apiVersion": "ray.io/v1",
         "kind": "RayCluster",
@@ -113,7 +116,7 @@ def _ray_cluster(cluster: Cluster) -> dict[str, Any]:
                 {
                     "groupName": "workers",
                     "replicas": cluster.workers,
-                    # the city is not moved by itself, so nothing is gained from more or fewer
+                    # no autoscaler: twin actors ask for memory, which says nothing of how busy they are
                     "minReplicas": cluster.workers,
                     "maxReplicas": cluster.workers,
                     "rayStartParams": common,

@@ -1,22 +1,26 @@
-"""The single detectors: pure, elementwise steps of one reading each, ``(state, value) -> (statistic, new state)``.
+"""The single detectors: elementwise steps of one reading each, from a state and a value to a statistic.
 
-Columns have the entity on the last axis. A NaN value was not said: it leaves the state alone and its statistic is 0.
-None of them knows the unit of what it watches: each compares a value with the past of its own series.
+Columns have the entity on the last axis. The detectors of the default ensemble move their state on in place, because
+their memory is large; the others are pure, and there a NaN value was not said: it leaves the state alone and its
+statistic is 0. None of them knows the unit of what it watches: each compares a value with the past of its own series.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from twin_actors.core.columns import Column
 
-LARGEST = 1e150
-"""Values are held within ±LARGEST, so that differences and ratios of them stay finite."""
+LARGEST = 1e30
+"""Values are held within ±LARGEST, so that differences and ratios of them stay finite, also as float32."""
 
-_TINY = 1e-300
+_SMALL = 1e-30
+
+Numbers: TypeAlias = NDArray[Any]
+"""float32 or float64; what a function makes of them has the same."""
 
 
 def said(value: Column) -> NDArray[np.bool_]:
@@ -76,74 +80,84 @@ def page_hinkley(state: PageHinkley, value: Column, tolerance: float) -> tuple[C
     return distance, PageHinkley(count, mean, up, down, lowest, highest)
 
 
-def record(largest: Column, magnitude: Column, keep: float = 1.0) -> tuple[Column, Column]:
-    """How ``magnitude`` ≥ 0 compares with the largest before it (1: as large), and the new largest.
+def record(largest: Numbers, magnitude: Numbers, keep: float = 1.0) -> Numbers:
+    """How ``magnitude`` ≥ 0 compares with the largest before it (1: as large); ``largest`` moves on in place.
 
     A test without a distribution: the n-th of n exchangeable magnitudes is the largest with probability 1/n, whatever
     their tail. ``keep`` < 1 lets the largest fade per reading. The first magnitude has nothing to compare with: 0.
     """
-    new = said(magnitude)
-    with np.errstate(over="ignore"):
-        ratio = np.where(new & (largest > 0), magnitude / np.maximum(largest, _TINY), 0.0)
-    return ratio, np.where(new, np.maximum(largest * keep, magnitude), largest)
+    ratio = magnitude / np.maximum(largest, _SMALL)
+    np.minimum(ratio, LARGEST, out=ratio)
+    ratio *= largest > 0
+    if keep != 1.0:
+        largest *= keep
+    np.maximum(largest, magnitude, out=largest)
+    return ratio
 
 
 class Tail(NamedTuple):
     """State of the tail of a magnitude: its high quantile, mean excess over it, number of excesses, mean."""
 
-    quantile: Column
-    excess: Column
-    number: Column
-    mean: Column
+    quantile: Numbers
+    excess: Numbers
+    number: Numbers
+    mean: Numbers
 
 
 TAIL = 0.05
 """The tail is what exceeds the 95 % quantile."""
 
 
-def tail(state: Tail, magnitude: Column, weight: Column) -> tuple[Column, Tail]:
+def tail(state: Tail, magnitude: Numbers, weight: Numbers | np.floating[Any] | float) -> Numbers:
     """Excess of ``magnitude`` ≥ 0 over its high quantile, in mean excesses: −ln of its tail probability / 0.05.
 
     Peaks over a threshold with an exponential tail (Siffer et al., KDD 2017, with shape 0), both parameters tracked
     online: the quantile by stochastic approximation (Robbins and Monro 1951), the mean excess as an EWMA. ``weight``
-    is the memory of the whole, between 0 and 1. The first five excesses only teach.
+    is the memory of the whole, between 0 and 1. The first five excesses only teach. ``state`` moves on in place; a NaN
+    magnitude leaves it alone and its statistic is 0.
     """
-    new = said(magnitude)
-    step = np.maximum(weight, 0.005) * 3
-    if new.all():
-        mean = state.mean + weight * (magnitude - state.mean)
-        step *= mean
-    else:
-        mean = ewma(state.mean, magnitude, weight)
-        step = np.where(new, step * mean, 0.0)
-    quantile = state.quantile - TAIL * step
-    mean_excess, count, statistic = state.excess.copy(), state.number.copy(), np.zeros(magnitude.shape)
+    statistic = np.zeros_like(magnitude)
+    away = magnitude - state.mean
+    away *= weight
+    new = said(magnitude) if np.isnan(away.sum()) else None
+    if new is not None:
+        if not new.any():
+            return statistic
+        away = np.where(new, away, 0.0)
+    state.mean[...] += away
+    step = state.mean * (3 * np.maximum(weight, 0.005))
+    if new is not None:
+        step = np.where(new, step, 0.0)
     at = np.nonzero(magnitude > state.quantile)  # one in twenty
-    excess, before, seen = magnitude[at] - state.quantile[at], mean_excess[at], count[at]
-    quantile[at] += step[at]
-    with np.errstate(over="ignore"):
-        statistic[at] = np.where(seen > 5, np.minimum(excess / np.maximum(before, _TINY), LARGEST), 0.0)
-    count[at] = seen + 1
-    faster = np.minimum(np.maximum(1 / (seen + 1), weight[at] / TAIL), 1.0)
-    mean_excess[at] = before + faster * (excess - before)
-    return statistic, Tail(quantile, mean_excess, count, mean)
+    before, seen, weighs = state.excess[at], state.number[at], weight[at] if isinstance(weight, np.ndarray) else weight
+    excess = magnitude[at] - state.quantile[at]
+    state.quantile[at] += step[at]
+    step *= TAIL
+    state.quantile[...] -= step
+    statistic[at] = np.where(seen > 5, np.minimum(excess / np.maximum(before, _SMALL), LARGEST), 0.0)
+    state.number[at] = seen + 1
+    state.excess[at] = before + np.clip(weighs / TAIL, 1 / (seen + 1), 1.0) * (excess - before)
+    return statistic
 
 
-def run_length(last: Column, length: Column, value: Column) -> tuple[Column, Column]:
-    """How many readings in a row have said exactly ``value`` (1: the first of them), and the value now last."""
-    new = said(value)
-    return np.where(new, np.where(value == last, length + 1, 1.0), length), np.where(new, value, last)
+def run_length(last: Numbers, length: Numbers, longest: Numbers, value: Numbers) -> None:
+    """How many readings in a row have said exactly ``value`` (1: the first of them), and the longest run before this
+    one; ``length`` and ``longest`` move on in place, ``last`` does not."""
+    same = value == last
+    np.maximum(longest, length * ~same, out=longest)
+    length *= same
+    length += 1
 
 
-def latch(
-    peak: Column, age: Column, statistic: Column, hold: float, worse: float = 1.0
-) -> tuple[Column, Column, Column]:
+def latch(peak: Numbers, age: Numbers, statistic: Numbers, hold: float, worse: float = 1.0) -> Numbers:
     """Let a statistic through when it is ``worse`` times what was let through in the last ``hold`` readings, else 0.
 
-    One event is one alarm: what follows it must be clearly worse than it to count again. Returns what is let through
-    and the new peak and age. A NaN statistic ages nothing.
+    One event is one alarm: what follows it must be clearly worse than it to count again. ``peak`` and ``age`` move on
+    in place.
     """
-    new = said(statistic)
-    age = np.where(new, age + 1, age)
-    through = new & ((statistic > peak * worse) | (age > hold))
-    return np.where(through, statistic, 0.0), np.where(through, statistic, peak), np.where(through, 0.0, age)
+    age += 1
+    at = np.nonzero((statistic > peak * worse) | (age > hold))
+    through = np.zeros_like(statistic)
+    through[at] = peak[at] = statistic[at]
+    age[at] = 0.0
+    return through

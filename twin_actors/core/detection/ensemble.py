@@ -11,13 +11,28 @@ repeated for far longer than it ever was.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from twin_actors.core.cleaning import Quality
 from twin_actors.core.columns import Column
 from twin_actors.core.detection import charts
-from twin_actors.core.detection.memory import ALARM, HOURS, SLOTS, WEEK_HOURS, WEIGHED, DetectionMemory, View
+from twin_actors.core.detection.memory import (
+    ALARM,
+    HOURS,
+    LEVELS,
+    SCALES,
+    WEEK_HOURS,
+    WEIGHED,
+    DetectionMemory,
+    View,
+)
+from twin_actors.core.places import place_of, run_of
+
+HOUR_S = 3600.0
 
 LEARNING = 50.0
 """Readings from which a row learns the scale of its logarithmic view; until then it scores 0."""
@@ -38,12 +53,12 @@ _UNITS = (1.04, 1.017, 3.0, 3.0)  # a statistic worth one unit of evidence: just
 _WEIGHTS = (1.0, 1.0, 1.0, 0.25)
 _MOST = 1.4  # units that a single view may bring
 _STUCK_EVIDENCE = 1.2 * ALARM_EVIDENCE
-_DAY_MEMORY, _WEEK_MEMORY = 150.0, 100.0
+_COURSES = ((HOURS, 150.0), (WEEK_HOURS, 100.0))  # bins of each usual course, and its memory in readings of a bin
 _FADE = 0.5 ** (1 / LONG)
+_LONG, _SHORT, _LONG_LOG, _SHORT_LOG, _LAST, _LAST_AT = range(len(LEVELS))
 (
-    _COUNT, _DEVIATION, _MAGNITUDE, _LONG, _SHORT, _SHIFT, _LONG_LOG, _SHORT_LOG, _RATIO,
-    _SEASON, _, _, _, _MODEL, _, _, _, _PEAK, _AGE, _LAST, _LAST_AT, _RUN, _LONGEST,
-) = range(len(SLOTS))  # fmt: skip
+    _COUNT, _DEVIATION, _MAGNITUDE, _SHIFT, _RATIO, _SEASON, _, _, _, _MODEL, _, _, _, _PEAK, _AGE, _RUN, _LONGEST,
+) = range(len(SCALES))  # fmt: skip
 
 
 def score_of(evidence: Column) -> Column:
@@ -59,6 +74,37 @@ def hour_bins(at_s: Column) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     return hour, HOURS + hour + np.where(weekend, 24, 0)
 
 
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What a batch has said, in the batch and in the memory: all of it, whole rows, or here and there.
+
+    ``memory`` indexes (row, twin); ``numbers`` are the rows and twins themselves, to be broadcast.
+    """
+
+    batch: tuple[Any, ...]
+    memory: tuple[Any, Any]
+    numbers: tuple[NDArray[np.intp], NDArray[np.intp]]
+    at_s: Column
+    in_place: bool  # the memory can be worked on as it lies
+
+    @classmethod
+    def of(cls, new: NDArray[np.bool_], twins: NDArray[np.intp], at_s: Column) -> _Said:
+        speaking = new.any(axis=1)
+        if new[speaking].all():
+            numbers = np.flatnonzero(speaking)
+            rows, place = run_of(numbers), place_of(twins)
+            together = isinstance(rows, slice) and isinstance(place, slice)
+            memory = (rows, place) if together or isinstance(rows, slice) else (numbers[:, None], twins)
+            return cls((rows,), memory, (numbers[:, None], twins), at_s, together)
+        rows, columns = np.nonzero(new)
+        return cls((rows, columns), (rows, twins[columns]), (rows, twins[columns]), at_s[columns], False)
+
+    def whose(self, at: tuple[NDArray[np.intp], ...]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """The rows and twins at some places of what was said."""
+        rows, twins = np.broadcast_arrays(*self.numbers)
+        return rows[at], twins[at]
+
+
 def detect(
     memory: DetectionMemory,
     twins: NDArray[np.intp],
@@ -67,7 +113,7 @@ def detect(
     innovation: Column,
     innovation_variance: Column,
     totals: NDArray[np.bool_],
-) -> Column:
+) -> NDArray[np.float32]:
     """Score one reading each of ``b`` different twins: ``(R, b)`` in [0, 1], NaN where nothing usable was said.
 
     ``values (R, b)`` are cleaned, NaN: not said or not usable; ``at_s (b,)``. Where ``totals (R, 1)`` the row is a
@@ -75,45 +121,210 @@ def detect(
     """
     x = np.where(totals, innovation, values) if totals.any() else values
     new = ~np.isnan(x)
+    score = np.full(x.shape, np.nan, np.float32)
     if not new.any():
-        return np.full(x.shape, np.nan)
-    gaps = not new.all()
-    in_place = not gaps and len(twins) > 1 and bool((np.diff(twins) == 1).all())  # neither gather nor scatter
-    m = memory.rows[:, :, twins[0] : twins[-1] + 1] if in_place else np.take(memory.rows, twins, axis=2)
-    was = m.copy() if gaps else m[_LAST : _LAST_AT + 1].copy()
-    last, last_at_s = was[_LAST : _LAST_AT + 1] if gaps else was
+        return score
+    said = _Said.of(new, twins, at_s)
+    everywhere = (slice(None), *said.memory)
+    levels, scales = memory.levels[everywhere], memory.scales[everywhere]
     with np.errstate(invalid="ignore", divide="ignore", over="ignore", under="ignore"):
-        x = np.clip(np.where(new, x, 0.0) if gaps else x, -charts.LARGEST, charts.LARGEST)
-        z = np.minimum(np.abs(innovation) / np.sqrt(np.maximum(innovation_variance, 1e-300)), charts.LARGEST)
-        statistics, usual_log, scale = _look(memory, m, twins, at_s, x, z, new)
-        evidence = np.empty((WEIGHED + 1, *x.shape))
-        for view, (unit, weight) in enumerate(zip(_UNITS, _WEIGHTS, strict=True)):
-            units = np.minimum(statistics[view] * (1 / unit), _MOST)
-            np.multiply(units * units, units * weight, out=evidence[view])
-        learning = m[_COUNT] <= LEARNING
-        total = np.where(learning, 0.0, evidence[:WEIGHED].sum(axis=0))
-        through, m[_PEAK], m[_AGE] = charts.latch(m[_PEAK], m[_AGE], total, HOLD, WORSE)
-        evidence[View.STUCK] = np.where(_gets_stuck(m, x) & ~learning, _STUCK_EVIDENCE, 0.0)
-        through = np.maximum(through, evidence[View.STUCK])
-        score = np.zeros(x.shape)
-        spoken = np.nonzero(through)  # few: what is held back scores 0
-        score[spoken] = score_of(through[spoken])
-    m[_LAST_AT] = at_s
-    at = np.nonzero((score >= 0.5) & new)
-    if len(at[0]):
-        view = evidence[:, at[0], at[1]].argmax(axis=0)
-        memory.alarm[:, at[0], twins[at[1]]] = np.stack(
-            [
-                at_s[at[1]], score[at], x[at], last[at], last_at_s[at], m[_SHORT][at], m[_LONG][at],
-                np.sinh(usual_log[at]) * scale[at],
-                x[at] - innovation[at], statistics[np.minimum(view, WEIGHED - 1), at[0], at[1]], m[_RUN][at], view,
-            ]
-        )  # fmt: skip
-    if gaps:
-        m, score = np.where(new, m, was), np.where(new, score, np.nan)
-    if not in_place:
-        memory.rows[:, :, twins] = m
+        score[said.batch] = _scored(
+            memory,
+            said,
+            levels,
+            scales,
+            np.clip(x[said.batch], -charts.LARGEST, charts.LARGEST),
+            innovation[said.batch],
+            innovation_variance[said.batch],
+        )
+    if not said.in_place:
+        memory.levels[everywhere], memory.scales[everywhere] = levels, scales
     return score
+
+
+def _scored(
+    memory: DetectionMemory,
+    said: _Said,
+    levels: Column,
+    scales: NDArray[np.float32],
+    x: Column,
+    innovation: Column,
+    variance: Column,
+) -> NDArray[np.float32]:
+    """The scores of what was said; ``levels`` and ``scales`` of its rows and twins move on in place."""
+    count = scales[_COUNT]
+    count += 1
+    fewest = float(count.min())
+    learning = count <= LEARNING if fewest <= LEARNING else None
+    weight = _weight(count, fewest, LONG)
+    scale = _scale(levels, scales, x, learning)
+    log_x = np.arcsinh(x / scale)
+    statistics = np.zeros((WEIGHED, *x.shape), np.float32)
+    shift = _shift(levels[_LONG], levels[_SHORT], x, weight, _weight(count, fewest, SHORT))
+    statistics[View.SHIFT] = charts.record(scales[_SHIFT], shift, _FADE)
+    since, least = np.maximum(count - LEARNING, 1), max(fewest - LEARNING, 1.0)  # the scale is settled from then on
+    shift = _shift(
+        levels[_LONG_LOG], levels[_SHORT_LOG], log_x, _weight(since, least, LONG), _weight(since, least, SHORT)
+    )
+    statistics[View.RATIO] = charts.record(scales[_RATIO], shift)
+    courses = [] if learning is not None and learning.all() else _courses(memory, said, log_x, count, learning)
+    if courses:
+        residual = np.fmin(courses[0].away, courses[1].away)
+        if learning is not None:
+            residual[learning] = np.nan
+        statistics[View.SEASON] = charts.tail(charts.Tail(*scales[_SEASON : _SEASON + 4]), residual, weight)
+    z = np.abs(innovation)
+    z /= np.sqrt(np.maximum(variance, 1e-300))
+    z = np.minimum(z, charts.LARGEST, out=z).astype(np.float32)
+    statistics[View.MODEL] = charts.tail(charts.Tail(*scales[_MODEL : _MODEL + 4]), z, weight)
+
+    total = np.zeros_like(z)
+    for view in range(WEIGHED):
+        total += _evidence(statistics[view], view)
+    charts.run_length(levels[_LAST], scales[_RUN], scales[_LONGEST], x)
+    stuck = scales[_RUN] == np.maximum(2 * scales[_LONGEST], STUCK_AT_LEAST)  # once in a run: it needs no latch
+    if learning is not None:
+        total[learning] = 0.0
+        stuck &= ~learning
+    through = charts.latch(scales[_PEAK], scales[_AGE], total, HOLD, WORSE)
+    if stuck.any():
+        through[stuck] = np.maximum(through[stuck], _STUCK_EVIDENCE)
+    score = np.zeros_like(total)
+    spoken = np.nonzero(through)  # few: what is held back scores 0
+    score[spoken] = score_of(through[spoken])
+    at = np.nonzero(score >= 0.5)
+    if len(at[0]):
+        _keep_alarms(memory, said, at, score, x, innovation, levels, scales, statistics, stuck, courses, scale)
+    levels[_LAST] = x
+    levels[_LAST_AT] = said.at_s
+    for course in courses:
+        course.learn(memory, said)
+    return score
+
+
+def _weight(count: NDArray[np.float32], fewest: float, most: float) -> NDArray[np.float32] | np.float32:
+    """What the newest of ``count`` readings weighs in a memory of ``most``; ``fewest`` is the least of the counts.
+
+    One number where all weigh the same, and exactly the one that each would have in any other batch.
+    """
+    least = np.float32(1.0 / most)
+    return least if fewest >= most else np.maximum(np.float32(1.0) / count, least)
+
+
+def _scale(
+    levels: Column, scales: NDArray[np.float32], x: Column, learning: NDArray[np.bool_] | None
+) -> NDArray[np.float32]:
+    """What counts as one on the logarithmic scale of each row; the first readings teach it."""
+    if learning is not None:
+        count, long = scales[_COUNT], levels[_LONG]
+        np.copyto(long, x, where=count == 1.0)
+        away, size = np.abs(x - long), np.abs(x)
+        scales[_DEVIATION] += np.where(learning, 1.0 / np.maximum(count - 1.0, 1.0), 0.0) * (away - scales[_DEVIATION])
+        scales[_MAGNITUDE] += np.where(learning, 1.0 / count, 0.0) * (size - scales[_MAGNITUDE])
+    scale: NDArray[np.float32] = scales[_MAGNITUDE] * np.float32(1e-3)
+    scale += scales[_DEVIATION]
+    scale += np.float32(1e-9)  # a series that was constant so far still has a scale
+    return scale
+
+
+def _shift(
+    long: Column,
+    short: Column,
+    value: Column,
+    slow: NDArray[np.float32] | np.float32,
+    fast: NDArray[np.float32] | np.float32,
+) -> NDArray[np.float32]:
+    """How far the mean of now is from the usual one; both move on in place."""
+    for mean, weight in ((short, fast), (long, slow)):
+        step = value - mean
+        step *= weight
+        mean += step
+    step = np.subtract(short, long, out=step)
+    return np.abs(step, out=step).astype(np.float32)
+
+
+def _evidence(statistic: NDArray[np.float32], view: int) -> NDArray[np.float32]:
+    units = statistic * np.float32(1 / _UNITS[view])
+    np.minimum(units, np.float32(_MOST), out=units)
+    evidence: NDArray[np.float32] = units * units
+    evidence *= units
+    evidence *= np.float32(_WEIGHTS[view])
+    return evidence
+
+
+@dataclass(frozen=True, slots=True)
+class _Course:
+    """One usual course at the moment of some readings: what it ``knew``, how far off they are, and what it learns."""
+
+    place: int | NDArray[np.intp]  # the bin, where all readings fall into the same one
+    knew: NDArray[np.float32]
+    away: NDArray[np.float32]
+    learnt: NDArray[np.float32]
+
+    def learn(self, memory: DetectionMemory, said: _Said) -> None:
+        if isinstance(self.place, int):
+            memory.course[self.place][said.memory] = self.learnt
+        else:
+            memory.course[(self.place, *said.numbers)] = self.learnt
+
+
+def _courses(
+    memory: DetectionMemory,
+    said: _Said,
+    log_x: Column,
+    count: NDArray[np.float32],
+    learning: NDArray[np.bool_] | None,
+) -> list[_Course]:
+    """The daily and the weekly course; neither has learnt yet."""
+    log_32 = log_x.astype(np.float32)
+    same_hour = np.floor(said.at_s.min() / HOUR_S) == np.floor(said.at_s.max() / HOUR_S)
+    moments = said.at_s[:1] if same_hour else said.at_s
+    fewest = float(count.min())
+    courses = []
+    for bins, (number, most) in zip(hour_bins(moments), _COURSES, strict=True):
+        place = int(bins[0]) if same_hour else bins
+        knew = memory.course[place][said.memory] if isinstance(place, int) else memory.course[(place, *said.numbers)]
+        off = log_32 - knew
+        learnt = off * _weight(count / np.float32(number) + 1, fewest / number + 1, most)
+        learnt += knew
+        if np.isnan(off.sum()):
+            np.copyto(learnt, log_32, where=np.isnan(knew))
+        if learning is not None:
+            np.copyto(learnt, knew, where=learning)
+        courses.append(_Course(place, knew, np.abs(off, out=off), learnt))
+    return courses
+
+
+def _keep_alarms(
+    memory: DetectionMemory,
+    said: _Said,
+    at: tuple[NDArray[np.intp], ...],
+    score: NDArray[np.float32],
+    x: Column,
+    innovation: Column,
+    levels: Column,
+    scales: NDArray[np.float32],
+    statistics: NDArray[np.float32],
+    stuck: NDArray[np.bool_],
+    courses: list[_Course],
+    scale: NDArray[np.float32],
+) -> None:
+    """Keep what was behind the scores at some places, before the last value and the courses move on."""
+    evidence = [_evidence(statistics[view][at], view) for view in range(WEIGHED)]
+    view = np.argmax([*evidence, np.where(stuck[at], _STUCK_EVIDENCE, 0.0)], axis=0)
+    usual = np.full(len(view), np.nan)
+    if courses:
+        (day_knew, day_away), (week_knew, week_away) = ((each.knew[at], each.away[at]) for each in courses)
+        nearer = ~(week_away >= day_away) & ~np.isnan(week_away)
+        usual = np.sinh(np.where(nearer, week_knew, day_knew).astype(np.float64)) * scale[at]
+    rows, twins = said.whose(at)
+    memory.alarm[:, rows, twins] = np.stack(
+        [
+            score[at], x[at], levels[_LAST][at], levels[_SHORT][at], levels[_LONG][at], usual, x[at] - innovation[at],
+            statistics[(np.minimum(view, WEIGHED - 1), *at)], scales[_RUN][at], view,
+        ]
+    )  # fmt: skip
+    memory.alarm_at_s[:, rows, twins] = np.broadcast_to(said.at_s, x.shape)[at], levels[_LAST_AT][at]
 
 
 def flag(
@@ -129,10 +340,13 @@ def flag(
         rows, columns = at = np.nonzero(verdict == quality)
         if len(rows):
             found[at] = True
+            whose = twins[columns]
             alarm = np.full((len(ALARM), len(rows)), np.nan)
-            alarm[:4] = at_s[columns], np.ones(len(rows)), values[at], memory.rows[_LAST, rows, twins[columns]]
-            alarm[4], alarm[-1] = memory.rows[_LAST_AT, rows, twins[columns]], view
-            memory.alarm[:, rows, twins[columns]] = alarm
+            alarm[:3] = np.ones(len(rows)), values[at], memory.levels[_LAST, rows, whose]
+            alarm[-1] = view
+            with np.errstate(over="ignore"):  # a wild value is shown as infinite
+                memory.alarm[:, rows, whose] = alarm.astype(np.float32)
+            memory.alarm_at_s[:, rows, whose] = at_s[columns], memory.levels[_LAST_AT, rows, whose]
     return found
 
 
@@ -141,89 +355,3 @@ _VIEW_OF_QUALITY = (
     (Quality.RATE, View.RATE),
     (Quality.STUCK, View.STUCK_DECLARED),
 )
-
-
-def _look(
-    memory: DetectionMemory,
-    m: Column,
-    twins: NDArray[np.intp],
-    at_s: Column,
-    x: Column,
-    z: Column,
-    new: NDArray[np.bool_],
-) -> tuple[Column, Column, Column]:
-    """The statistics of the weighed views ``(4, R, b)``, the usual logarithmic value of the hour and the scale of
-    that logarithm; ``m`` moves on in place.
-    """
-    m[_COUNT] += 1.0
-    count = m[_COUNT]
-    first, learning = count == 1.0, count <= LEARNING
-    weight = np.maximum(1.0 / count, 1.0 / LONG)
-
-    m[_LONG] = np.where(first, x, m[_LONG])
-    if learning.any():
-        away = np.abs(x - m[_LONG])
-        m[_DEVIATION] += np.where(learning, 1.0 / np.maximum(count - 1.0, 1.0), 0.0) * (away - m[_DEVIATION])
-        m[_MAGNITUDE] += np.where(learning, 1.0 / count, 0.0) * (np.abs(x) - m[_MAGNITUDE])
-    scale = m[_DEVIATION] + 1e-3 * m[_MAGNITUDE] + 1e-9  # a series that was constant so far still has a scale
-    log_x = np.arcsinh(x / scale)
-
-    statistics = np.empty((WEIGHED, *x.shape))
-    m[_SHORT] += np.where(first, x - m[_SHORT], np.maximum(1.0 / count, 1.0 / SHORT) * (x - m[_SHORT]))
-    m[_LONG] += weight * (x - m[_LONG])
-    statistics[View.SHIFT], m[_SHIFT] = charts.record(m[_SHIFT], np.abs(m[_SHORT] - m[_LONG]), _FADE)
-
-    started = np.maximum(count - LEARNING, 1.0)  # the scale is settled from here on
-    m[_LONG_LOG] += np.maximum(1.0 / started, 1.0 / LONG) * (log_x - m[_LONG_LOG])
-    m[_SHORT_LOG] += np.maximum(1.0 / started, 1.0 / SHORT) * (log_x - m[_SHORT_LOG])
-    statistics[View.RATIO], m[_RATIO] = charts.record(m[_RATIO], np.abs(m[_SHORT_LOG] - m[_LONG_LOG]))
-
-    residual, usual = _season(memory, twins, at_s, log_x, new & ~learning, count)
-    statistics[View.SEASON] = _tail(m, _SEASON, residual, weight)
-    statistics[View.MODEL] = _tail(m, _MODEL, z, weight)
-    return statistics, usual, scale
-
-
-def _tail(m: Column, place: int, magnitude: Column, weight: Column) -> Column:
-    """One tail, whose four numbers lie at ``place`` of the memory."""
-    statistic, state = charts.tail(charts.Tail(*m[place : place + 4]), magnitude, weight)
-    for offset, column in enumerate(state):
-        m[place + offset] = column
-    return statistic
-
-
-def _season(
-    memory: DetectionMemory,
-    twins: NDArray[np.intp],
-    at_s: Column,
-    log_x: Column,
-    new: NDArray[np.bool_],
-    count: Column,
-) -> tuple[Column, Column]:
-    """Distance from the nearer of the two usual courses (NaN: neither known) and that course; both courses learn."""
-    r, n = memory.course.shape[1:]
-    course = memory.course.reshape(-1)
-    own = np.arange(r)[:, None] * n + twins
-    nearest = np.full(log_x.shape, np.nan)
-    usual = np.full(log_x.shape, np.nan)
-    for place, bins, most in zip(hour_bins(at_s), (HOURS, WEEK_HOURS), (_DAY_MEMORY, _WEEK_MEMORY), strict=True):
-        flat = place * (r * n) + own
-        known = course.take(flat)
-        away = np.abs(log_x - known)
-        nearer = ~(away >= nearest) & ~np.isnan(away)
-        nearest, usual = np.where(nearer, away, nearest), np.where(nearer, known, usual)
-        weight = np.maximum(1.0 / (count / bins + 1.0), 1.0 / most)
-        learnt = np.where(np.isnan(known), log_x, known + weight * (log_x - known))
-        course[flat] = np.where(new, learnt, known)
-    return np.where(new, nearest, np.nan), usual
-
-
-def _gets_stuck(m: Column, x: Column) -> NDArray[np.bool_]:
-    """Whether the run of equal readings has now become twice the longest before it; ``m`` moves on in place.
-
-    True once in a run, so that it needs no latch and waits for none.
-    """
-    run, m[_LAST] = charts.run_length(m[_LAST], m[_RUN], x)
-    m[_LONGEST] = np.where(run == 1.0, np.maximum(m[_LONGEST], m[_RUN]), m[_LONGEST])
-    m[_RUN] = run
-    return np.asarray(run == np.maximum(2.0 * m[_LONGEST], STUCK_AT_LEAST))

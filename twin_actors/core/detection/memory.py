@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,40 +31,86 @@ class View(enum.IntEnum):
 WEIGHED = 4
 """The first views add up their evidence; the others have their own say."""
 
-SLOTS = (
+LEVELS = ("long", "short", "long_log", "short_log", "last", "last_at_s")
+"""What follows the value itself or the clock: a small step on a large number needs all digits of a float64."""
+SCALES = (
+    "count", "deviation", "magnitude", "largest_shift", "largest_ratio",
+    "season_quantile", "season_excess", "season_count", "season_mean",
+    "model_quantile", "model_excess", "model_count", "model_mean",
+    "peak", "age", "run", "longest_run",
+)  # fmt: skip
+"""What says how much is much, and counts: seven digits are plenty."""
+ALARM = ("score", "value", "before", "short", "long", "usual", "expected", "statistic", "run", "view")
+ALARM_TIMES = ("at_s", "before_at_s")
+
+
+@dataclass(slots=True)
+class DetectionMemory:
+    """Detection's memory of ``n`` twins with ``R`` watched reading rows, about 460 bytes a row.
+
+    ``levels (6, R, n)`` and ``scales (17, R, n)`` are the statistics (``LEVELS``, ``SCALES``); ``course (72, R, n)``
+    usual values by hour on the logarithmic scale, NaN until seen; ``alarm (10, R, n)`` and ``alarm_at_s (2, R, n)`` the
+    last score of a half or more with what was behind it (``ALARM``, ``ALARM_TIMES``), NaN: there was none.
+    """
+
+    levels: Column
+    scales: NDArray[np.float32]
+    course: NDArray[np.float32]
+    alarm: NDArray[np.float32]
+    alarm_at_s: Column
+
+    @classmethod
+    def empty(cls, rows: int, n: int) -> DetectionMemory:
+        levels = np.zeros((len(LEVELS), rows, n))
+        levels[[LEVELS.index("last"), LEVELS.index("last_at_s")]] = np.nan
+        return cls(
+            levels=levels,
+            scales=np.zeros((len(SCALES), rows, n), np.float32),
+            course=np.full((HOURS + WEEK_HOURS, rows, n), np.nan, np.float32),
+            alarm=np.full((len(ALARM), rows, n), np.nan, np.float32),
+            alarm_at_s=np.full((len(ALARM_TIMES), rows, n), np.nan),
+        )
+
+    def last_alarm(self, row: int, twin: int) -> Mapping[str, float]:
+        """The last score of a half or more of one row of one twin: the names of ``ALARM`` and ``ALARM_TIMES``; NaN:
+        there was none."""
+        return {name: float(column[twin]) for name, column in self.alarms(row).items()}
+
+    def alarms(self, row: int) -> Mapping[str, NDArray[Any]]:
+        """The last alarms of one row of all twins, ``(n,)`` each."""
+        return {
+            **dict(zip(ALARM, self.alarm[:, row], strict=True)),
+            **dict(zip(ALARM_TIMES, self.alarm_at_s[:, row], strict=True)),
+        }
+
+
+_OLD_SLOTS = (
     "count", "deviation", "magnitude", "long", "short", "largest_shift", "long_log", "short_log", "largest_ratio",
     "season_quantile", "season_excess", "season_count", "season_mean",
     "model_quantile", "model_excess", "model_count", "model_mean",
     "peak", "age", "last", "last_at_s", "run", "longest_run",
 )  # fmt: skip
-ALARM = (
+_OLD_ALARM = (
     "at_s", "score", "value", "before", "before_at_s", "short", "long", "usual", "expected", "statistic", "run", "view",
 )  # fmt: skip
 
 
-@dataclass(slots=True)
-class DetectionMemory:
-    """Detection's memory of ``n`` twins with ``R`` reading rows.
+def of_older_snapshot(arrays: Mapping[str, NDArray[Any]], watched: NDArray[np.intp]) -> dict[str, NDArray[Any]]:
+    """A snapshot's arrays with detection's memory as it is kept now: until version 0.3 there was one float64 matrix of
+    statistics ``(23, R, n)`` and one of alarms ``(12, R, n)``, of every row of the reading, ``watched`` or not."""
+    rows, alarm = arrays.get("detection.rows"), arrays.get("detection.alarm")
+    if rows is None or alarm is None or rows.shape[0] != len(_OLD_SLOTS) or alarm.shape[0] != len(_OLD_ALARM):
+        return dict(arrays)
 
-    ``rows (23, R, n)`` statistics (``SLOTS``); ``course (72, R, n)`` usual values by hour on the logarithmic scale,
-    NaN until seen; ``alarm (12, R, n)`` the last score of a half or more with what was behind it (``ALARM``), NaN:
-    there was none.
-    """
+    def taken(matrix: NDArray[Any], names: tuple[str, ...], of: tuple[str, ...], kind: type) -> NDArray[Any]:
+        with np.errstate(over="ignore"):
+            return matrix[[of.index(name) for name in names]][:, watched].astype(kind)
 
-    rows: Column
-    course: NDArray[np.float32]
-    alarm: Column
-
-    @classmethod
-    def empty(cls, rows: int, n: int) -> DetectionMemory:
-        memory = np.zeros((len(SLOTS), rows, n))
-        memory[[SLOTS.index("last"), SLOTS.index("last_at_s")]] = np.nan
-        return cls(
-            rows=memory,
-            course=np.full((HOURS + WEEK_HOURS, rows, n), np.nan, np.float32),
-            alarm=np.full((len(ALARM), rows, n), np.nan),
-        )
-
-    def last_alarm(self, row: int, twin: int) -> Mapping[str, float]:
-        """The last score of a half or more of one row of one twin by the names of ``ALARM``; NaN: there was none."""
-        return dict(zip(ALARM, self.alarm[:, row, twin].tolist(), strict=True))
+    return {
+        **{name: array for name, array in arrays.items() if name != "detection.rows"},
+        "detection.levels": taken(rows, LEVELS, _OLD_SLOTS, np.float64),
+        "detection.scales": taken(rows, SCALES, _OLD_SLOTS, np.float32),
+        "detection.course": arrays["detection.course"][:, watched],
+        "detection.alarm": taken(alarm, ALARM, _OLD_ALARM, np.float32),
+        "detection.alarm_at_s": taken(alarm, ALARM_TIMES, _OLD_ALARM, np.float64),
+    }

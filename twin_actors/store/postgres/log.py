@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, NamedTuple, cast
 
 from twin_actors.store.base import Entry, LogTrimmed, StaleEpoch, StoreDamaged
+from twin_actors.store.bundles import BUNDLE, expanded
 from twin_actors.store.history import Resolution, Rolled
 from twin_actors.store.postgres import rolled
 from twin_actors.store.postgres.fencing import insert_epoch
@@ -58,6 +59,8 @@ class PostgresLog:
 
     def append(self, epoch: int, entries: Sequence[Entry], expected: int | None = None) -> int:
         segment: _Segment | None = None
+        if any(entry[0] == BUNDLE for entry in entries):
+            entries = list(expanded(entries))  # rows that an index finds by their entity
 
         def work(connection: Connection) -> int:
             nonlocal expected, segment

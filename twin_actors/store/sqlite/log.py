@@ -12,6 +12,7 @@ from typing import TypeVar
 import numpy as np
 
 from twin_actors.store.base import Entry, LogTrimmed, StaleEpoch, StoreDamaged
+from twin_actors.store.bundles import BUNDLE, count_inputs, numbers_of
 from twin_actors.store.groups import Group, pack, unpack
 from twin_actors.store.history import Resolution, Rolled
 from twin_actors.store.rollups import Buckets
@@ -44,7 +45,7 @@ class SqliteLog:
     def append(self, epoch: int, entries: Sequence[Entry], expected: int | None = None) -> int:
         blob = pack(entries) if entries else b""
         moments = [entry[3] for entry in entries]
-        bits = _bits(entries)
+        bits, count = _bits(entries), count_inputs(entries)
         if not self._file.exists:
             self._make()
         with self._file.write() as connection:
@@ -52,7 +53,7 @@ class SqliteLog:
             if epoch < held:
                 raise StaleEpoch(f"log {self.share}: epoch {epoch} is refused, epoch {held} has taken over")
             first, end_bytes = _end(connection)
-            if expected is not None and entries and first == expected + len(entries):
+            if expected is not None and entries and first == expected + count:
                 return expected
             if expected is not None and first != expected:
                 raise StoreDamaged(
@@ -65,7 +66,7 @@ class SqliteLog:
                 connection.execute(
                     "INSERT INTO groups (first, count, since_s, until_s, bytes_before, crc, entities, blob) "
                     "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                    (first, len(entries), min(moments), max(moments), end_bytes, zlib.crc32(blob), bits, blob),
+                    (first, count, min(moments), max(moments), end_bytes, zlib.crc32(blob), bits, blob),
                 )
         return first
 
@@ -231,7 +232,11 @@ def _bits(entries: Sequence[Entry]) -> int:
     if len(entries) >= _FULL:
         return -1
     bits = 0
-    for entity in {entry[0] for entry in entries}:
+    entities = {entry[0] for entry in entries}
+    if BUNDLE in entities:
+        entities.discard(BUNDLE)
+        entities.update(*(numbers_of(entry[4]).tolist() for entry in entries if entry[0] == BUNDLE))
+    for entity in entities:
         bits |= 1 << entity % _BITS
     return bits
 

@@ -118,11 +118,11 @@ def test_what_was_not_said_changes_nothing() -> None:
     values = quiet(200, 3)
     memory = DetectionMemory.empty(1, 3)
     scores(values, memory)
-    before = memory.rows.copy(), memory.course.copy()
+    before = memory.levels.copy(), memory.scales.copy(), memory.course.copy()
     assert np.isnan(told(memory, 200, np.full(3, NAN), values[-1])).all()
     mixed = told(memory, 201, np.array([NAN, 50.0, NAN]), values[-1])
     assert np.isnan(mixed).tolist() == [True, False, True]
-    for part, was in zip((memory.rows, memory.course), before, strict=True):
+    for part, was in zip((memory.levels, memory.scales, memory.course), before, strict=True):
         np.testing.assert_array_equal(part[..., [0, 2]], was[..., [0, 2]])
         assert not np.array_equal(part[..., 1], was[..., 1], equal_nan=True)
 
@@ -146,7 +146,7 @@ def test_any_number_gets_a_score_and_leaves_neighbours_alone(values: list[float]
         single = told(alone, hour, np.array([other]), np.array([calm[hour - 1]]))
         assert pair[1] == single[0]
         assert np.isnan(pair[0]) if np.isnan(value) else 0 <= pair[0] <= 1
-    for name in ("rows", "course", "alarm"):
+    for name in ("levels", "scales", "course", "alarm", "alarm_at_s"):
         np.testing.assert_array_equal(getattr(both, name)[..., 1:], getattr(alone, name))
 
 

@@ -1,0 +1,198 @@
+"""Twin actors on a cluster of real nodes: spread, moved to one that joins, off those that leave, under load."""
+
+import contextlib
+import os
+import signal
+import time
+
+import msgspec
+import pytest
+
+from tests.chaos.leg import Leg
+from tests.chaos.load import read_file, scenario_text
+from tests.chaos.publisher import Load
+from tests.chaos.reckoning import reckon
+from tests.chaos.watching import LedgerWatch, sights
+from twin_actors.runtime.city import City, LaunchRefused
+from twin_actors.runtime.relocating import Stranded
+from twin_actors.runtime.whereabouts import MOVES_KEY
+from twin_actors.scenario import load_scenario
+from twin_actors.testing.live import devices_of, eventually, settled
+from twin_actors.testing.postgres import postgres_server, why_not
+from twin_actors.wire.broker import EmbeddedBroker
+
+pytestmark = [pytest.mark.timeout(280), pytest.mark.skipif(bool(why_not()), reason=why_not() or "there")]
+TWINS, PER_ACTOR, RATE = 24, 4, 60.0
+
+
+def by_node(city):
+    return {row["address"]: int(row["actors"]) for _, row in city.nodes().iterrows()}
+
+
+def intents(store):
+    return msgspec.msgpack.decode(store.get(MOVES_KEY) or b"\x80")
+
+
+def test_spread_join_drain_and_leave_under_load(tmp_path):
+    from tests.chaos.nodes import Nodes
+
+    with contextlib.ExitStack() as stack:
+        nodes = stack.enter_context(Nodes(apart=False))
+        server = stack.enter_context(postgres_server())
+        broker = stack.enter_context(EmbeddedBroker(tmp_path / "broker", kind="mosquitto"))
+        path = tmp_path / "moves.yaml"
+        path.write_text(
+            scenario_text(
+                "moves", twins=TWINS, per_actor=PER_ACTOR, policies=False, store=server.url("moves"),
+                cluster=nodes.address, broker=f"mqtt://{broker.address.host}:{broker.address.port}",
+            )
+        )  # fmt: skip
+        city = City.launch(load_scenario([path]))
+        stack.callback(city.down)
+        first, second = nodes.workers
+        assert by_node(city) == {first.address: 3, second.address: 3}
+        assert set(city.actors()["address"]) == {first.address, second.address}
+
+        load = Load(tmp_path / "published", reach=city.plan.broker, root=city.scenario.root, entities=city.ids,
+                    rate=RATE, seed=7)  # fmt: skip
+        stack.callback(load.kill)
+        ledgers = LedgerWatch(city)
+        store = city.plan.open_store()
+        stack.callback(store.close)
+        with ledgers.throughout():
+            eventually(lambda: city.ledger().applied > 100, within_s=30)
+
+            third = nodes.add_worker()
+            eventually(lambda: by_node(city).get(third.address) == 2, within_s=60, says="the new node gets its share")
+            eventually(lambda: not city.status()["controller"]["moves"]["under_way"], within_s=30)
+            assert set(city.moves()["outcome"]) == {"finished"}
+            assert city.rebalance(dry_run=True).empty
+
+            # the controller is killed in the middle of a drain: the next one brings it to an end
+            (controller,) = sights(city, ["controller"]).values()
+            city._call("controller", "drain", second.address, False)
+            eventually(lambda: intents(store), within_s=20, says="a move is noted before it is begun")
+            os.kill(controller.pid, signal.SIGKILL)
+            city.drain(second.address, deadline_s=60)
+            assert by_node(city)[second.address] == 0
+            assert not intents(store)
+            assert city.drain(second.address, undo=True).loc[second.ray_id, "state"] == "open"
+            made = city.rebalance(deadline_s=60)
+            assert len(made) == 2
+            assert by_node(city) == {first.address: 2, second.address: 2, third.address: 2}
+
+            began = time.monotonic()
+            third.leave()
+            eventually(lambda: not third.lives, within_s=40, says="the node ends when it is empty")
+            assert time.monotonic() - began < 30, "it did not have to wait for Ray's own deadline"
+            eventually(lambda: sum(by_node(city).values()) == 6 and third.address not in by_node(city), within_s=20)
+            drained = city.moves(20)
+            assert set(drained[drained["source"] == third.ray_id]["outcome"]) == {"finished"}
+            assert load.running
+            assert load.stop()
+            found = reckon(city, list(read_file(load.path, load.seed)), from_log=False, forgetful_broker=False)
+        assert found["lost"] == 0
+        assert found["differences"] == 0, found["differences_shown"]
+        assert not found["entities_unbalanced"]
+        assert not ledgers.fallen
+        assert not ledgers.unbalanced
+        actors = city.actors()
+        assert not actors["quarantined"].any()
+
+
+@pytest.mark.slow
+def test_labels_are_obeyed_by_launch_death_and_drain(tmp_path):
+    """A kind that wants zone=east stands there, comes back there when its node dies, and is stranded without one."""
+    from tests.chaos.nodes import Nodes
+
+    with contextlib.ExitStack() as stack:
+        nodes = stack.enter_context(Nodes(apart=False))
+        server = stack.enter_context(postgres_server())
+        broker = stack.enter_context(EmbeddedBroker(tmp_path / "broker", kind="mosquitto"))
+        text = scenario_text(
+            "labelled", twins=10, per_actor=2, policies=False, store=server.url("labelled"), cluster=nodes.address,
+            broker=f"mqtt://{broker.address.host}:{broker.address.port}",
+        )  # fmt: skip
+        more = "labels: {substation: {zone: [east, south]}}, rebalance: manual"
+        text = text.replace("entities_per_actor: 2", f"entities_per_actor: 2, {more}")
+        path = tmp_path / "labelled.yaml"
+        path.write_text(text)
+        with pytest.raises(LaunchRefused, match=r"zone=east or south; the labels there are: none"):
+            City.launch(load_scenario([path]))
+
+        east = nodes.add_worker("zone=east")
+        path.write_text(text.replace("entities_per_actor: 2", "entities_per_actor: auto"))
+        with City.launch(load_scenario([path])) as packed:
+            assert len(packed.actors()) == 5, "two twins each for six cores, those with labels apart"
+            packed.down(volumes=True)
+        path.write_text(text)
+        city = City.launch(load_scenario([path]))
+        stack.callback(city.down)
+        (labelled,) = [name for name, kinds in city.actors()["kinds"].items() if "substation" in kinds]
+
+        def address():
+            return city.actors().loc[labelled, "address"]
+
+        assert address() == east.address
+        with devices_of(city) as devices:
+            devices.say("substation/s-001", {"load_mw": 7.0})
+            devices.flush()
+            settled(city, 1)
+            with pytest.raises(Stranded, match=labelled):
+                city.drain(east.address, deadline_s=30)
+            assert address() == east.address
+            assert city["substation/s-001"].reported.load_mw == 7.0
+            south = nodes.add_worker("zone=south")  # the drain goes on by itself
+            eventually(lambda: address() == south.address, within_s=30)
+            city.drain(east.address, undo=True)
+
+            south.kill_raylet()
+            eventually(lambda: address() == east.address, within_s=60, says="Ray starts it again where it may stand")
+            devices.say("substation/s-001", {"load_mw": 8.0})
+            devices.flush()
+            ledger = settled(city, 2)
+            assert ledger.balanced
+            assert ledger.applied == 2
+            eventually(lambda: city["substation/s-001"].reported.load_mw == 8.0)
+
+
+@pytest.mark.slow
+def test_the_same_over_a_network(tmp_path):
+    """A node in a network namespace of its own is emptied, filled again and left, under load."""
+    from tests.chaos.nodes import NetworkBroker, Nodes, why_no_network
+
+    if why_no_network():
+        pytest.skip(why_no_network())
+    with contextlib.ExitStack() as stack:
+        nodes = stack.enter_context(Nodes(apart=True))
+        server = stack.enter_context(postgres_server())
+        Leg._open_to_others(server, nodes.link)
+        broker = stack.enter_context(NetworkBroker(tmp_path / "broker", nodes.link.host))
+        path = tmp_path / "apart.yaml"
+        path.write_text(
+            scenario_text(
+                "apart", twins=TWINS, per_actor=PER_ACTOR, policies=False, store=server.url("apart"),
+                cluster=nodes.address, broker=f"mqtt://{nodes.host}:{broker.port}",
+            )
+        )  # fmt: skip
+        city = City.launch(load_scenario([path]))
+        stack.callback(city.down)
+        apart = nodes.apart
+        assert sorted(by_node(city).values()) == [2, 2, 2]
+        load = Load(tmp_path / "published", reach=city.plan.broker, root=city.scenario.root, entities=city.ids,
+                    rate=RATE, seed=8)  # fmt: skip
+        stack.callback(load.kill)
+        eventually(lambda: city.ledger().applied > 100, within_s=30)
+        city.drain(apart.address, deadline_s=60)
+        assert by_node(city)[apart.address] == 0
+        city.drain(apart.address, undo=True)
+        city.rebalance(deadline_s=60)
+        assert by_node(city)[apart.address] == 2
+        apart.leave()
+        eventually(lambda: not apart.lives, within_s=40, says="the node ends when it is empty")
+        eventually(lambda: sum(by_node(city).values()) == 6, within_s=20)
+        assert load.stop()
+        found = reckon(city, list(read_file(load.path, load.seed)), from_log=False)
+        assert found["lost"] == 0
+        assert found["differences"] == 0, found["differences_shown"]
+        assert found["ledger_balanced"], found["entities_unbalanced"]

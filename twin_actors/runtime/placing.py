@@ -1,0 +1,380 @@
+"""The controller's placer: watches nodes, spreads twin actors at launch, empties nodes that leave, evens out."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from twin_actors.runtime.balancing import Move, Plan, Room, Standing, evacuated, evened, suits
+from twin_actors.runtime.crew import AGGREGATOR, OTHER_BYTES, Crew, Wanted
+from twin_actors.runtime.moving import AWAY, Mover
+from twin_actors.runtime.nodes import Node, living_nodes, shown_labels
+from twin_actors.runtime.placement import LaunchRefused
+from twin_actors.runtime.whereabouts import Place, Whereabouts
+from twin_actors.store import StoreUnavailable
+
+log = logging.getLogger(__name__)
+
+LOOK_EVERY_S, LOOK_ALONE_EVERY_S = 0.5, 2.0
+"""How often the nodes are looked at: one that has got SIGTERM lives for 30 s at most, and a lone one has no other."""
+RATES_EVERY_S = 5.0
+CALM_S = 5.0
+"""How long nodes must not have changed before actors move by themselves: several often join at once."""
+AT_ONCE, AT_ONCE_LEAVING = 2, 8
+"""Twin actors that move at the same time: few, so that most of the city goes on; more when their node is about to
+end, since each takes a second or so."""
+CALL_S = 5.0
+STOP_S = 12.0
+
+
+class Placer:
+    """One thread of the controller, beginning with ``start``; before that, ``spread`` says who is created where."""
+
+    def __init__(self, crew: Crew, whereabouts: Whereabouts, guard: Callable[[], None]) -> None:
+        self._crew, self._whereabouts = crew, whereabouts
+        self._mover = Mover(crew, whereabouts, guard)
+        self._nodes: dict[str, Node] = {}
+        self._changed_at: float | None = None  # nodes have come or gone, and nothing has been evened out since
+        self._ordered: list[Move] = []
+        self._lock = threading.Lock()
+        self._turn = threading.Lock()  # held while anything is moved
+        self._received: dict[str, tuple[float, int]] = {}
+        self._rates: dict[str, float] = {}
+        self._rated_at = float("-inf")
+        self._stranded: tuple[str, ...] = ()
+        self._left: dict[str, list[str]] = {}  # by closed node, who is still there
+        self._trouble = ""
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="placer", daemon=True)
+
+    # -- at the launch -----------------------------------------------------------------------------------------
+
+    def spread(self) -> None:
+        """Decide where the twin actors are created that nobody has created yet.
+
+        Raises LaunchRefused where no node has the labels that a kind wants, with those that there are.
+        """
+        self._look()
+        self.check_labels(self._crew.twin_actors)
+        if len(self._rooms()) < 2:
+            return
+        there = self._crew.living()
+        standing = [
+            Standing(
+                actor=name,
+                memory_bytes=self._crew.reserved_bytes(name),
+                rate=float(wanted.twins),  # until it is measured
+                node=self._place_of(name) if name in there else "",
+                labels=wanted.labels,
+            )
+            for name, wanted in self._crew.twin_actors.items()
+        ]
+        plan = evacuated(self._rooms(), standing)
+        self._whereabouts.wished = {move.actor: move.target for move in plan.moves if not move.source}
+
+    def check_labels(self, twin_actors: Mapping[str, Wanted]) -> None:
+        """Raises LaunchRefused where no node has the labels that a twin actor wants, with those that there are."""
+        for name, wanted in twin_actors.items():
+            if wanted.labels and not any(suits(room, wanted.labels) for room in self._rooms()):
+                said = ", ".join(f"{label}={' or '.join(values)}" for label, values in wanted.labels.items())
+                raise LaunchRefused(
+                    f"placement.labels: no node that can hold {name} has the label {said}; the labels there are: "
+                    f"{shown_labels(self._nodes.values())}. Start its node with ray start --labels "
+                    f"{said.split(' or ')[0]}, or change the scenario"
+                )
+
+    @contextmanager
+    def still(self) -> Iterator[None]:
+        """No move is under way, and none begins, for the length of a with-block."""
+        with self._turn:
+            yield
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=10.0)
+
+    # -- what people ask ---------------------------------------------------------------------------------------
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """One line per node that can hold twin actors."""
+        standing = self._standing()
+        return [
+            {
+                "node": room.node,
+                "address": self._nodes[room.node].address,
+                "state": "leaving" if self._nodes[room.node].leaving else "closed" if room.closed else "open",
+                "actors": sum(each.node == room.node for each in standing),
+                "memory_bytes": sum(each.memory_bytes for each in standing if each.node == room.node),
+                "capacity_bytes": room.capacity_bytes,
+                "readings_per_s": round(sum(each.rate for each in standing if each.node == room.node), 1),
+                "cores": room.cores,
+                "labels": dict(room.labels),
+                "left": self._left.get(room.node, []) if room.closed else [],
+            }
+            for room in self._rooms()
+        ]
+
+    def rebalance(self, dry_run: bool) -> dict[str, Any]:
+        """What would even the nodes out; unless ``dry_run`` it is begun."""
+        plan = evened(self._rooms(), self._standing())
+        if not dry_run:
+            with self._lock:
+                self._ordered = list(plan.moves)
+        return _said(plan)
+
+    def drain(self, node: str, undo: bool) -> dict[str, Any]:
+        """Close a node (by its address, or the beginning of its id) and begin to empty it; ``undo`` opens it again.
+
+        Raises KeyError for an unknown node, ValueError for the last one that is open.
+        """
+        found = [each for each in self._nodes.values() if node and (each.address == node or each.id.startswith(node))]
+        if len(found) != 1:
+            known = ", ".join(f"{each.address} ({each.id[:8]})" for each in self._nodes.values() if each.holds_twins)
+            raise KeyError(f"{'no' if not found else 'more than one'} node {node!r}; those that hold twins: {known}")
+        closing = found[0].id
+        if undo:
+            self._whereabouts.open_node(closing)
+            return _said(Plan(()))
+        if not any(not room.closed and room.node != closing for room in self._rooms()):
+            raise ValueError(f"{node} is the only node that is open for twin actors: start another one first")
+        self._left[closing] = [each.actor for each in self._standing() if each.node == closing]
+        self._whereabouts.close_node(closing)
+        rooms, standing = self._rooms(), self._standing()
+        plan = evacuated(rooms, standing)
+        return _said(Plan(tuple(move for move in plan.moves if move.source == closing), plan.stranded))
+
+    def moves(self, last: int = 100) -> dict[str, Any]:
+        """What waits, what is under way, and the last that have come to an end."""
+        ended = [dict(row) for row in self._whereabouts.recorded(last)]
+        return {
+            "waiting": len(self._ordered),
+            "under_way": list(self._mover.under_way),
+            "count": self._mover.count,
+            "stranded": list(self._stranded),
+            "trouble": self._trouble,
+            "ended": ended,
+        }
+
+    # -- the one thread ----------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while not self._stopping.wait(LOOK_EVERY_S if len(self._nodes) > 1 else LOOK_ALONE_EVERY_S):
+            try:
+                busy = True
+                while busy and not self._stopping.is_set():
+                    with self._turn:
+                        self._look()
+                        self._see()
+                        self._mover.resume()
+                        busy = self._work()
+                self._trouble = ""
+            except (*AWAY, StoreUnavailable) as error:
+                self._trouble = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+                log.warning("placing goes on a little later: %s", self._trouble)
+            except Exception as error:  # the city goes on, and so must whoever places its actors
+                self._trouble = f"{type(error).__name__}: {error}"
+                log.exception("placing failed")
+
+    def _look(self) -> None:
+        """Which nodes there are now."""
+        nodes = {node.id: node for node in living_nodes()}
+        if {name for name, node in nodes.items() if node.holds_twins and not node.leaving} != {
+            name for name, node in self._nodes.items() if node.holds_twins and not node.leaving
+        }:
+            self._changed_at = time.monotonic()
+        self._nodes = nodes
+        self._whereabouts.forget_nodes_but(nodes)
+
+    def _see(self) -> None:
+        """Keep where everybody stands, as they have introduced themselves."""
+        seen = {}
+        for name, hello in list(self._crew.hellos.items()):
+            node = self._nodes.get(hello.node)
+            if node is not None and name in self._crew.twin_actors:
+                seen[name] = Place(
+                    node=node.id,
+                    address=node.address,
+                    labels=dict(node.labels),
+                    memory_bytes=hello.memory_bytes,
+                    reserved_bytes=self._crew.reserved_bytes(name),
+                    twins=hello.twins,
+                )
+                self._whereabouts.wished.pop(name, None)
+        self._whereabouts.see(seen)
+        self._whereabouts.forget_all_but(set(self._crew.twin_actors))
+        if len(self._nodes) > 1 and time.monotonic() - self._rated_at >= RATES_EVERY_S:
+            self._rate()
+
+    def _work(self) -> bool:
+        """One group of moves, the most urgent there is; False when nothing is to be done now."""
+        leaving = self._leaving()
+        if leaving:
+            self._mover.carry_out(leaving[:AT_ONCE_LEAVING], "drain", must=True)
+            return True
+        if self._move_others():
+            return True
+        with self._lock:
+            group, self._ordered = self._ordered[:AT_ONCE], self._ordered[AT_ONCE:]
+        if not group and self._is_time_to_even_out():
+            self._changed_at = None
+            moves = list(evened(self._rooms(), self._standing()).moves)
+            with self._lock:
+                group, self._ordered = moves[:AT_ONCE], moves[AT_ONCE:]
+        open_now = {room.node for room in self._rooms() if not room.closed}
+        group = [move for move in group if move.target in open_now and self._place_of(move.actor) == move.source]
+        if group:
+            self._mover.carry_out(group, "rebalance", must=False)
+        return bool(group or self._ordered)
+
+    def _leaving(self) -> list[Move]:
+        """Moves away from nodes that are closed or about to end. Of a node that is gone, Ray moves the actors."""
+        closed = self._closed()
+        if not closed:
+            self._left, self._stranded = {}, ()
+            return []
+        standing = self._standing()
+        for node in closed:
+            self._left[node] = [each.actor for each in standing if each.node == node]
+        if not any(self._left[node] for node in closed):
+            return []
+        plan = evacuated(self._rooms(), standing)
+        if plan.stranded and plan.stranded != self._stranded:
+            log.error("no open node has room for %s: add one, or open one again", ", ".join(plan.stranded[:5]))
+        self._stranded = plan.stranded
+        return [move for move in plan.moves if move.source in closed]
+
+    def _move_others(self) -> bool:
+        """Routers, the aggregator and, from a node that is about to end, this controller: after the twin actors."""
+        closed = self._closed()
+        if not closed:
+            return False
+        moved = False
+        for name in (AGGREGATOR, *self._crew.routers):
+            with suppress(*AWAY):
+                handle = self._crew.find(name)
+                node = ray.get(handle.__ray_call__.remote(_node_of), timeout=CALL_S)
+                if node in closed:
+                    self._left[node] = [*self._left.get(node, []), name]
+                    if self._move_other(name, handle, node):
+                        self._left[node].remove(name)
+                        moved = True
+        here = ray.get_runtime_context().get_node_id()
+        node = self._nodes.get(here)
+        if node is not None and node.leaving and not moved and not self._left.get(here):
+            log.warning("this controller leaves its node, which is about to end; Ray starts the next one elsewhere")
+            os._exit(3)
+        return moved
+
+    def _move_other(self, name: str, handle: Any, node: str) -> bool:
+        """Stop one in good order and create it on the open node with the most memory. False where none has enough."""
+        open_nodes = [self._nodes[room.node] for room in self._rooms() if not room.closed]
+        roomy = max((each for each in open_nodes if each.free_bytes >= OTHER_BYTES), default=None, key=_free)
+        if roomy is None:
+            log.error("no open node has room for %s, which stands on %s", name, node[:8])
+            return False
+        with self._crew.lock:
+            with suppress(*AWAY):
+                ray.get(handle.stop.remote(), timeout=STOP_S)
+            ray.kill(handle, no_restart=True)
+            deadline = time.monotonic() + STOP_S
+            while True:
+                try:
+                    self._crew.create(name, node=roomy.id, anew=True)
+                    return True
+                except ValueError:
+                    if time.monotonic() > deadline:
+                        raise
+                    time.sleep(0.05)  # Ray lets go of a name a moment after the end; bounded by the deadline
+
+    def _is_time_to_even_out(self) -> bool:
+        """Nodes have changed a while ago, every twin actor stands on a living one, and nobody is catching up."""
+        if self._crew.plan.scenario.placement.rebalance != "auto" or self._changed_at is None:
+            return False
+        if time.monotonic() - self._changed_at < CALM_S or len(self._rooms()) < 2:
+            return False
+        if any(self._place_of(name) not in self._nodes for name in self._crew.twin_actors):
+            return False
+        return all(line["standing"] == "up" and line["caught_up"] for line in self._lines().values())
+
+    # -- what is known -----------------------------------------------------------------------------------------
+
+    def _closed(self) -> set[str]:
+        return {name for name, node in self._nodes.items() if node.leaving or name in self._whereabouts.closed}
+
+    def _place_of(self, name: str) -> str:
+        place = self._whereabouts.places.get(name)
+        return place.node if place is not None else ""
+
+    def _rooms(self) -> Sequence[Room]:
+        held = dict.fromkeys(self._nodes, 0)
+        for name, place in self._whereabouts.places.items():
+            if place.node in held and name in self._crew.twin_actors:
+                held[place.node] += place.reserved_bytes
+        closed = self._closed()
+        return [
+            Room(
+                node=node.id,
+                capacity_bytes=min(node.free_bytes + held[node.id], node.memory_bytes),
+                cores=max(node.cores, 1.0),
+                labels=node.labels,
+                closed=node.id in closed,
+            )
+            for node in self._nodes.values()
+            if node.holds_twins
+        ]
+
+    def _standing(self) -> list[Standing]:
+        return [
+            Standing(
+                actor=name,
+                memory_bytes=self._crew.reserved_bytes(name),
+                rate=self._rates.get(name, 0.0),
+                node=self._place_of(name),
+                labels=wanted.labels,
+            )
+            for name, wanted in self._crew.twin_actors.items()
+        ]
+
+    def _lines(self) -> Mapping[str, Mapping[str, Any]]:
+        """How every twin actor stands with its router. Raises what an absent router raises."""
+        asked = [self._crew.find(router).status.remote() for router in self._crew.routers]
+        lines: dict[str, Mapping[str, Any]] = {}
+        for status in ray.get(asked, timeout=CALL_S):
+            lines |= status["actors"]
+        return lines
+
+    def _rate(self) -> None:
+        """How many readings a second have arrived for every twin actor since the last time."""
+        with suppress(ValueError, RayError, TimeoutError):
+            now = time.monotonic()
+            for name, line in self._lines().items():
+                then, before = self._received.get(name, (now, 0))
+                if now > then:
+                    self._rates[name] = max(line["received"] - before, 0) / (now - then)
+                self._received[name] = (now, line["received"])
+            self._rated_at = now
+
+
+def _free(node: Node) -> int:
+    return node.free_bytes
+
+
+def _node_of(_: Any) -> str:
+    return str(ray.get_runtime_context().get_node_id())
+
+
+def _said(plan: Plan) -> dict[str, Any]:
+    return {"moves": [asdict(move) for move in plan.moves], "stranded": list(plan.stranded)}

@@ -1,0 +1,185 @@
+"""Bundles: many readings of one kind and one moment of receipt as one blob of columns, read one by one where needed.
+
+A gateway speaks for a hundred entities in one message. In the log each of its readings is an entry with an offset of
+its own, like any other; only written down they stand together: one ``Entry`` whose entity is ``BUNDLE`` takes as many
+offsets as it holds readings. Logs give them back singly (``expanded``), as the messages their devices would have sent.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final, TypeAlias
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from twin_actors.store.base import Entry
+
+BUNDLE: Final = -2
+"""The entity number of an entry that is a bundle."""
+
+Fields: TypeAlias = tuple[tuple[str, int], ...]
+"""Names of the fields whose rows a bundle holds, each with its number of components; 0: a single number."""
+
+_HEAD: Final = struct.Struct("<IHBx")  # readings, bytes of the fields' names, whether there are sequence numbers
+_COUNT: Final = struct.Struct("<I")
+_ALIGNED: Final = 8
+_lines = msgspec.json.Encoder().encode_lines
+_decode_fields = msgspec.json.Decoder(Fields).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """Readings as columns of one length, in their order.
+
+    ``numbers`` are their entities; ``ts_ms`` the device's time, NaN where it sent none; ``values`` (rows, n) the rows
+    of ``fields``, NaN where not said; ``seq`` the device's own numbers, -1 where there are none.
+    """
+
+    fields: Fields
+    numbers: NDArray[np.int32]
+    ts_ms: NDArray[np.float64]
+    values: NDArray[np.float64]
+    seq: NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def part(self, chosen: NDArray[np.intp], numbers: NDArray[np.int32]) -> Bundle:
+        """Some of its readings, under other numbers."""
+        seq = None if self.seq is None else self.seq[chosen]
+        return Bundle(self.fields, numbers, self.ts_ms[chosen], self.values[:, chosen], seq)
+
+    def payloads(self, chosen: Sequence[int] | None = None) -> list[bytes]:
+        """What the devices of all or some of its readings would have sent, each in the city's own form."""
+        places = slice(None) if chosen is None else np.asarray(chosen, dtype=np.intp)
+        columns: list[list[Any]] = []
+        row = 0
+        for _, size in self.fields:
+            rows = self.values[row : row + max(size, 1), places]
+            columns.append(rows.T.tolist() if size else rows[0].tolist())
+            row += max(size, 1)
+        names = [name for name, _ in self.fields]
+        said = [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
+        ts = self.ts_ms[places].tolist()  # NaN becomes null: not said
+        if self.seq is None:
+            lines = [{"ts": at, "values": values} for at, values in zip(ts, said, strict=True)]
+        else:
+            seqs = [None if seq < 0 else seq for seq in self.seq[places].tolist()]
+            lines = [{"ts": at, "seq": seq, "values": v} for at, seq, v in zip(ts, seqs, said, strict=True)]
+        return _lines(lines).split(b"\n")[: len(lines)]
+
+    def entries(self, of: Entry) -> list[Entry]:
+        """The entries that a bundle's entry stands for."""
+        _, channel, source, received_at_s, _ = of
+        payloads = self.payloads()
+        return [
+            Entry(number, channel, source, received_at_s, payload)
+            for number, payload in zip(self.numbers.tolist(), payloads, strict=True)
+        ]
+
+
+def pack(bundle: Bundle) -> bytes:
+    """One blob: head, names, padding to eight bytes, then each column as plain numbers."""
+    names = _names(bundle.fields)
+    head = _HEAD.pack(len(bundle), len(names), bundle.seq is not None) + names
+    return b"".join(
+        (
+            head,
+            bytes(-len(head) % _ALIGNED),
+            bundle.ts_ms.tobytes(),
+            b"" if bundle.seq is None else bundle.seq.tobytes(),
+            np.ascontiguousarray(bundle.values).tobytes(),
+            bundle.numbers.tobytes(),
+        )
+    )
+
+
+def unpack(blob: bytes) -> Bundle:
+    """The inverse of ``pack``. Raises ValueError on a blob that is cut short or too long."""
+    if len(blob) < _HEAD.size:
+        raise ValueError(f"a bundle of {len(blob)} bytes is cut short")
+    n, named, numbered = _HEAD.unpack_from(blob)
+    at = _HEAD.size + named
+    fields, rows = _fields(blob[_HEAD.size : at])
+    at += -at % _ALIGNED
+    wanted = at + n * (8 * (1 + numbered + rows) + 4)
+    if wanted != len(blob):
+        raise ValueError(f"a bundle of {len(blob)} bytes should have {wanted}: {n} readings of {rows} rows")
+    ts_ms = np.frombuffer(blob, np.float64, n, at)
+    at += 8 * n
+    seq = None
+    if numbered:
+        seq = np.frombuffer(blob, np.int64, n, at)
+        at += 8 * n
+    values = np.frombuffer(blob, np.float64, n * rows, at).reshape(rows, n)
+    numbers = np.frombuffer(blob, np.int32, n, at + 8 * n * rows)
+    return Bundle(fields, numbers, ts_ms, values, seq)
+
+
+def count(blob: bytes) -> int:
+    """How many readings a packed bundle holds."""
+    return int(_COUNT.unpack_from(blob)[0])
+
+
+def numbers_of(blob: bytes) -> NDArray[np.int32]:
+    """The entities of a packed bundle, without the rest."""
+    held = count(blob)
+    return np.frombuffer(blob, np.int32, held, len(blob) - 4 * held)
+
+
+def renumbered(blob: bytes, numbers: NDArray[np.int32]) -> bytes:
+    """A packed bundle under other entity numbers."""
+    return blob[: len(blob) - 4 * len(numbers)] + numbers.astype(np.int32).tobytes()
+
+
+def inputs(entry: Entry) -> int:
+    """How many offsets an entry takes."""
+    return count(entry[4]) if entry[0] == BUNDLE else 1
+
+
+def count_inputs(entries: Iterable[Entry]) -> int:
+    """How many offsets entries take."""
+    return sum([1 if entry[0] != BUNDLE else inputs(entry) for entry in entries])
+
+
+def expanded(entries: Iterable[Entry]) -> Iterator[Entry]:
+    """Entries with every bundle taken apart: one for each offset."""
+    for entry in entries:
+        if entry[0] == BUNDLE:
+            yield from unpack(entry[4]).entries(entry)
+        else:
+            yield entry
+
+
+def span(entries: Sequence[Entry], first: int, stop: int) -> list[Entry]:
+    """The entries ``first`` … ``stop`` − 1 of those that a group stands for; only what they need is taken apart."""
+    found: list[Entry] = []
+    at = 0
+    for entry in entries:
+        held = inputs(entry)
+        if at >= stop:
+            break
+        if at + held > first:
+            single = [entry] if entry[0] != BUNDLE else unpack(entry[4]).entries(entry)
+            found += single[max(first - at, 0) : stop - at]
+        at += held
+    return found
+
+
+@lru_cache(maxsize=1024)
+def _names(fields: Fields) -> bytes:
+    return msgspec.json.encode(fields)
+
+
+@lru_cache(maxsize=1024)
+def _fields(names: bytes) -> tuple[Fields, int]:
+    try:
+        fields = _decode_fields(names)
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"the names of a bundle's fields cannot be read: {error}") from error
+    return fields, sum(max(size, 1) for _, size in fields)
