@@ -17,6 +17,7 @@ from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 from twin_actors.core.deciding import PolicyInUse
 from twin_actors.core.showing import Stamp
 from twin_actors.runtime import minutes
+from twin_actors.runtime.answering import Answer, Question
 from twin_actors.runtime.cityview import CityView
 from twin_actors.runtime.council import KEPT, Council, Effects
 from twin_actors.runtime.desk import Outgoing
@@ -300,10 +301,10 @@ class Aggregator:
         with self._lock:
             return self._pace.short(last)
 
-    def columns(self, kind: str) -> Mapping[str, Any]:
-        """The merged columns of one kind as of the last tick. Raises KeyError for a kind without twins."""
+    def select(self, question: Question) -> Answer:
+        """The twins of a kind for which a condition holds, as of the last looks at them. Raises Unsupported."""
         with self._lock:
-            return self._view.columns(kind)
+            return self._view.select(question)
 
     def order(self, entity: str, values: Mapping[str, Any], reason: str) -> str:
         """A person's own command: recorded as a decision like any other. Returns the decision's id."""

@@ -11,11 +11,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from twin_actors.core.columns import Field, Layout
+from twin_actors.core.columns import Layout
 from twin_actors.core.deciding import Decision, IssuedCommand
 from twin_actors.core.emergencies import Emergency
 from twin_actors.core.ledger import Ledger
 from twin_actors.runtime import history, launching, relocating
+from twin_actors.runtime.asking import Asking
 from twin_actors.runtime.card import TwinCard
 from twin_actors.runtime.council import AlertEvent
 from twin_actors.runtime.fleets import FleetTopics
@@ -59,7 +60,7 @@ class Made(NamedTuple):
         )
 
 
-class City(Reshaped):
+class City(Reshaped, Asking):
     """A running city. ``City.launch("scenarios/harbour.yaml")`` starts one, ``City.connect("harbour")`` finds it."""
 
     def __init__(self, record: Record) -> None:
@@ -249,60 +250,6 @@ class City(Reshaped):
 
     def kinds(self) -> tuple[str, ...]:
         return self.scenario.kinds_used()
-
-    def frame(self, kind: str) -> pd.DataFrame:
-        """One row a twin of a kind, as of the last tick; units by column in ``df.attrs["units"]``.
-
-        ``…_sd`` is the standard deviation of an estimate, ``…_desired`` what was asked for, ``alert_…`` whether raised.
-        """
-        import pandas as pd
-
-        if kind not in self.kinds():
-            near = difflib.get_close_matches(kind, self.kinds(), n=1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
-            raise KeyError(f"{self.name} has no twins of kind {kind!r}{hint}; its kinds: {', '.join(self.kinds())}")
-        columns = self._call("aggregator", "columns", kind)
-        described = self._plan.catalogue.kinds[kind]
-        data: dict[str, Any] = {}
-        units: dict[str, str] = {}
-
-        def add(layout: Layout, matrix: Any, suffix: str = "") -> None:
-            for label, row, field in zip(layout.labels, matrix, _fields(layout), strict=True):
-                data[label + suffix] = row
-                units[label + suffix] = field.unit
-
-        for tag in sorted({name for tags in columns["tags"] for name in tags}):
-            data[tag] = [tags.get(tag) for tags in columns["tags"]]
-        add(described.attributes.layout, columns["attributes"])
-        add(described.state.layout, columns["x"])
-        add(described.state.layout, columns["sd"], "_sd")
-        add(described.command.layout, columns["command"])
-        add(described.command.layout, columns["desired"], "_desired")
-        for shown in described.shows:
-            if shown.name in columns["indicators"]:
-                data[shown.name] = columns["indicators"][shown.name]
-                units[shown.name] = shown.unit
-        data.update({f"alert_{name}": active for name, active in columns["alerts"].items()})
-        data["age_s"], units["age_s"] = columns["age_s"], "s"
-        data["lat_deg"], data["lon_deg"] = columns["lat_deg"], columns["lon_deg"]
-        frame = pd.DataFrame(data, index=pd.Index(columns["ids"], name="entity"))
-        frame.attrs["units"] = units
-        return frame
-
-    def query(self, kind: str, expression: str) -> pd.DataFrame:
-        """The rows of ``frame(kind)`` for which an expression holds: ``"waiting_veh > 20 and district == 'north'"``.
-
-        Column names with brackets go in backquotes. Raises ValueError with the columns there are.
-        """
-        frame = self.frame(kind)
-        try:
-            chosen: pd.DataFrame = frame.query(expression, engine="python")
-        except Exception as error:
-            raise ValueError(
-                f"cannot evaluate {expression!r}: {error}; "
-                f"the columns of {kind} are {', '.join(map(str, frame.columns))}"
-            ) from error
-        return chosen
 
     # -- the past ----------------------------------------------------------------------------------------------
 
@@ -548,10 +495,6 @@ class City(Reshaped):
         stale = sum(each["stale"] for each in kinds["kinds"].values())
         twins = f"{len(self):,} twins in {len(self.kinds())} kinds"
         return f"<City {self.name}: {twins}, {stale:,} stale, tick {kinds['tick']:,}>"
-
-
-def _fields(layout: Layout) -> list[Field]:
-    return [layout.fields[name] for name in layout.field_of_row()]
 
 
 def _checked(layout: Layout, name: str, value: float | Sequence[float]) -> float | tuple[float, ...]:

@@ -16,6 +16,7 @@ from twin_actors.core.fidelity import summary as fidelity_summary
 from twin_actors.core.kind import Kind, Need
 from twin_actors.core.showing import Shown
 from twin_actors.core.view import KindView, Links, View
+from twin_actors.runtime.answering import Answer, Question, answer
 from twin_actors.runtime.placement import ActorPlan
 from twin_actors.runtime.plan import attribute_matrix
 from twin_actors.scenario.catalogue import Catalogue
@@ -161,25 +162,13 @@ class CityView:
             }
         )
 
-    def columns(self, kind: str) -> dict[str, Any]:
-        """All columns of a kind as plain arrays, for frames."""
-        merged = self._merged[kind]
-        return {
-            "ids": merged.ids,
-            "tags": merged.tags,
-            "lat_deg": merged.lat_deg,
-            "lon_deg": merged.lon_deg,
-            "attributes": merged.attributes,
-            "x": merged.x.copy(),
-            "sd": merged.sd.copy(),
-            "command": merged.command.copy(),
-            "desired": merged.desired.copy(),
-            "couplings": merged.couplings.copy(),
-            "age_s": merged.age_s.copy(),
-            "revision": merged.revision.copy(),
-            "indicators": {name: column.copy() for name, column in merged.indicators.items()},
-            "alerts": {name: active.copy() for name, active in merged.alerts.items()},
-        }
+    def select(self, question: Question) -> Answer:
+        """The twins of a kind for which a condition holds, as they were seen last. Raises KeyError, Unsupported."""
+        merged = self._merged[question.kind]
+        as_of_s = float(merged.seen_at_s.min()) if self._ready(merged) else -np.inf
+        found = answer(question, merged.kind, merged.ids, merged.attributes, merged, as_of_s)
+        # what is in here goes on changing while the answer is on its way
+        return found._replace(columns={name: np.array(column) for name, column in found.columns.items()})
 
 
 def _empty(kind: Kind, entities: Sequence[Any]) -> _Merged:

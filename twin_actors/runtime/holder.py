@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -18,6 +18,7 @@ from twin_actors.core.inputs import Batch, Channel
 from twin_actors.core.kind import Kind
 from twin_actors.core.showing import Shown, Stamp, only, stamp, unchanged
 from twin_actors.core.table import TwinTable
+from twin_actors.runtime.answering import Answer, Question, answer
 from twin_actors.runtime.notes import Told
 from twin_actors.runtime.packing import PackedBatch, unpack
 from twin_actors.wire.decode import Decoded, ReadingDecoder
@@ -87,6 +88,7 @@ class Holder:
         self.latest_s = -np.inf
         self.busy_s = 0.0
         self.refused: deque[Refused] = deque(maxlen=REFUSED_KEPT)  # for a router that has missed the answer
+        self._shown: dict[str, tuple[Stamp, Shown]] = {}  # the last look, by kind
         self._told = msgspec.json.Decoder(Told)
         self.groups: list[Group] = []
         first = 0
@@ -346,6 +348,15 @@ class Holder:
                 return only(group.table.show(now_s), group.table.ids.index(entity))
         raise KeyError(entity)
 
+    def select(self, question: Question, now_s: float) -> Answer:
+        """The twins of one kind for which a condition holds, at ``now_s``. Raises KeyError, Unsupported."""
+        for group in self.groups:
+            table = group.table
+            if table.kind.name == question.kind:
+                shown = self._as_before(table, now_s) or table.show(now_s, with_control=False)
+                return answer(question, table.kind, table.ids, table.attributes, shown, now_s)
+        raise KeyError(question.kind)
+
     def look(self, now_s: float, known: Mapping[str, Stamp]) -> dict[str, tuple[Stamp, Shown | None]]:
         """What every kind shows, None where that is what was shown at the stamp that the asker knows."""
         looks: dict[str, tuple[Stamp, Shown | None]] = {}
@@ -355,9 +366,18 @@ class Holder:
             if before is not None and unchanged(table, before, now_s):
                 looks[name] = before._replace(at_s=now_s), None
             else:
-                shown = table.show(now_s)
-                looks[name] = stamp(table, now_s), shown
+                shown = self._as_before(table, now_s) or table.show(now_s)
+                self._shown[name] = stamp(table, now_s), shown
+                looks[name] = self._shown[name]
         return looks
+
+    def _as_before(self, table: TwinTable, now_s: float) -> Shown | None:
+        """What the last look showed, older by now, where another one would show nothing else."""
+        before = self._shown.get(table.kind.name)
+        if before is None or not unchanged(table, before[0], now_s):
+            return None
+        shown = before[1]
+        return replace(shown, now_s=now_s, age_s=shown.age_s + (now_s - shown.now_s))
 
     def reported(self, entity: str) -> dict[str, Any]:
         """The last reading of one twin, its quality and time, by row label."""

@@ -14,6 +14,7 @@ import psutil
 import ray
 
 from twin_actors.core.showing import Shown, Stamp
+from twin_actors.runtime.answering import Answer, Question
 from twin_actors.runtime.holder import Outcomes, Refused, Reply
 from twin_actors.runtime.patience import patiently
 from twin_actors.runtime.plan import CityPlan
@@ -92,6 +93,10 @@ class TwinActor:
     def look(self, now_s: float, epoch: int, known: Mapping[str, Stamp]) -> Look:
         """Every kind's columns at a moment, but for those that are as at the stamp ``known`` from this ``epoch``."""
         return Look(self._epoch, self._holder.latest_s, self._holder.look(now_s, known if epoch == self._epoch else {}))
+
+    def select(self, question: Question, now_s: float) -> Answer:
+        """The twins of a kind for which a condition holds, at ``now_s``. Raises Unsupported."""
+        return self._holder.select(question, now_s)
 
     def show(self, entity: str, now_s: float) -> tuple[Shown, dict[str, Any]]:
         """One twin at a moment, and its last reading. Raises KeyError."""

@@ -10,6 +10,7 @@ import pytest
 from tests.unit.runtime.cities import T0
 from tests.unit.runtime.looking import QUARTER, Town
 from twin_actors.core.columns import Columns
+from twin_actors.runtime.answering import Question
 
 NOW_S = T0 + 400.0
 
@@ -65,7 +66,7 @@ def test_many_actors_look_like_one(placement: str) -> None:
             same(getattr(kind, part), getattr(expected.kinds[name], part), f"{name}.{part}")
     same(many.view.summary(), one.view.summary(), "summary")
     for name in seen.kinds:
-        same(many.view.columns(name), one.view.columns(name), name)
+        same(dict(many.view.select(Question(name)).columns), dict(one.view.select(Question(name)).columns), name)
 
 
 def test_what_the_view_says_is_what_was_read() -> None:
@@ -146,11 +147,11 @@ def test_the_summary_counts_twins_alerts_and_silence() -> None:
     assert kinds["venue"]["oldest_look_s"] == NOW_S
 
 
-def test_columns_are_copies() -> None:
+def test_answers_are_copies() -> None:
     town = lively(QUARTER)
     town.look(NOW_S)
-    columns = town.view.columns("substation")
-    columns["x"][:] = -1.0
-    assert (town.view.columns("substation")["x"] != -1.0).any()
+    answer = town.view.select(Question("substation"))
+    answer.columns["oil_temp_c"][:] = -1.0
+    assert (town.view.select(Question("substation")).columns["oil_temp_c"] != -1.0).all()
     with pytest.raises(KeyError):
-        town.view.columns("road")
+        town.view.select(Question("road"))
