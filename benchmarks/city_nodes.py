@@ -39,8 +39,10 @@ ACTOR_ROOM_BYTES = 130_000_000
 @contextmanager
 def ray_nodes(workers: int) -> Iterator[str]:
     """A head and so many workers, each a raylet of its own; yields the address."""
-    os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32), RAY_worker_niceness="0",
-                      RAY_USAGE_STATS_ENABLED="0")  # fmt: skip
+    from twin_actors.runtime.processes import use_token
+
+    os.environ.update(RAY_worker_niceness="0", RAY_USAGE_STATS_ENABLED="0")
+    use_token(secrets.token_hex(32))
     import ray
     from ray.cluster_utils import Cluster
 

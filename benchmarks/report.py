@@ -214,8 +214,8 @@ def markdown(found: Sequence[Row], results: Mapping[str, Mapping[str, Any]]) -> 
         lines += ["**A quick run with small sizes: these figures mean nothing.**", ""]
     lines += [
         "Load generator, broker, city and peers share the machine at the same niceness; a peer runs in turn with the",
-        "city, while the other is not subscribed. paho is as published, for the peers. The ratio is the median over pairs of",
-        "runs. Several nodes are raylets on one machine: that proves the logic, not the network.",
+        "city, while the other is not subscribed. paho is as published, for the peers. The ratio is the median over",
+        "pairs of runs. Several nodes are raylets on one machine: that proves the logic, not the network.",
         "",
         "| what | value | peer | peer's value | ratio | goal | met | remarks |",
         "|---|---:|---|---:|---:|---|---|---|",

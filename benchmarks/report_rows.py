@@ -57,9 +57,9 @@ def _ingest(r: Mapping[str, Any]) -> Iterator[Row]:
                "one Ray call per message", r["one_call_per_message_per_s"],
                ratio=r["ratio_to_one_call_per_message"], goal=("ratio", "≥", 20.0))  # fmt: skip
     cpu = r["router_cpu_us_per_reading"] + r["twin_actor_cpu_us_per_reading"]
-    yield _row("ingest", "processor time per reading, router and twin actors", cpu, "µs", "bare paho subscriber",
+    yield _row("ingest", "processor time per reading, QoS 0, router and twin actors", cpu, "µs", "bare paho subscriber",
                r["bare_paho_cpu_us_per_message"],
-               note=f"router {r['router_cpu_us_per_reading']:.1f}, twin actors "
+               note=f"QoS 0; router {r['router_cpu_us_per_reading']:.1f}, twin actors "
                     f"{r['twin_actor_cpu_us_per_reading']:.1f}")  # fmt: skip
 
 
@@ -84,6 +84,11 @@ def _durable(r: Mapping[str, Any]) -> Iterator[Row]:
         yield _row("durable", f"ingest, QoS 1, {words}", found["readings_per_s"], "readings/s",
                    "bare paho subscriber, QoS 1", found["bare_paho_qos1_per_s"],
                    ratio=found["ratio_to_bare_paho_qos1"], goal=("ratio", "≥", 0.90))  # fmt: skip
+        for who, key in (("router", "router_cpu_us_per_reading"), ("twin actors", "twin_actor_cpu_us_per_reading")):
+            yield _row("durable", f"processor time per reading, QoS 1, {words}, {who}", found[key], "µs",
+                       "bare paho subscriber, QoS 1", found["bare_paho_cpu_us_per_message"])  # fmt: skip
+        yield _row("durable", f"log alone, groups of 100, {words}", found["log_us_per_reading_in_groups_of_100"], "µs",
+                   "groups of 1,000", found["log_us_per_reading_in_groups_of_1000"])  # fmt: skip
 
 
 PEERS = {
@@ -144,7 +149,7 @@ def _scale(r: Mapping[str, Any]) -> Iterator[Row]:
         yield _row("city_scale", f"memory per twin of {n:,}", found["bytes_per_twin"], "bytes",
                    f"pykka, {at:,} actors" if at else "", pykka[at]["bytes_per_twin"] if at else None, goal=goal,
                    note=f"columns {found['column_bytes_per_twin']:,.0f}; unshared memory of the twin actors less "
-                        f"an empty one's; a dictionary of objects {found['dictionary']['bytes_per_twin']:,.0f}")  # fmt: skip
+                        f"an empty one's; a dictionary's {found['dictionary']['bytes_per_twin']:,.0f}")  # fmt: skip
     for n, found in sizes.items():
         goal = ("value", "≤", 100.0) if n >= 100_000 else None
         yield _row("city_scale", f"query of all {n:,} twins", found["query_ms"], "ms",
@@ -156,6 +161,7 @@ def _scale(r: Mapping[str, Any]) -> Iterator[Row]:
         yield _row("city_scale", f"city tick of {n:,} twins", found["tick_s"] * 1000, "ms",
                    "one Ray call per twin" if one else "", one * 1000 if one else None,
                    note=f"most of five {found['tick_most_s'] * 1000:.0f} ms")  # fmt: skip
+    yield _row("city_scale", "memory of a twin actor before its twins", r["empty_actor_bytes"], "bytes", "", None)
     for n, found in sizes.items():
         if "idle_percent" in found:
             most_of = ", ".join(f"{name} {share:g}" for name, share in list(found["idle_by_process"].items())[:4])
