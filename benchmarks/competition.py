@@ -45,9 +45,7 @@ class PeerSkipped(Exception):
 
 
 @contextlib.contextmanager
-def running(
-    name: str, port: int, count: int, qos: int, more: tuple[str, ...] = ()
-) -> Iterator[subprocess.Popen[str]]:
+def running(name: str, port: int, count: int, qos: int, more: tuple[str, ...] = ()) -> Iterator[subprocess.Popen[str]]:
     """A peer that has subscribed; ended at the latest after ``PEER_DEADLINE_S``. Raises PeerSkipped."""
     script, *options = PEERS[name]
     topic = f"{ROOT}/{KIND}/+/telemetry"
@@ -80,7 +78,7 @@ def run_peer(
 ) -> dict[str, Any]:
     """One run of one peer; ``rate`` paces the load and times every reading. Raises PeerSkipped, RuntimeError."""
     load = Load(port, count, twins, start_ms, rate, qos)
-    with running(name, port, count, qos, ("--latencies",) if rate else ()) as process:
+    with contextlib.closing(load), running(name, port, count, qos, ("--latencies",) if rate else ()) as process:
         nice = psutil.Process(process.pid).nice()
         report = load.go()
         assert process.stdout is not None

@@ -18,6 +18,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,7 @@ import psutil
 HERE = Path(__file__).resolve().parent
 ROOT = "bench"
 KIND, FIELD = "footfall", "flow_pph"
+BARE_DEADLINE_S = 120.0
 
 SCENARIO = """
 city: bench
@@ -68,10 +70,16 @@ class Load:
         return self.process.stdout.readline().strip()
 
     def go(self) -> dict[str, Any]:
+        """Publish; the connection stays open until ``close``."""
         self._say("go")
         report: dict[str, Any] = json.loads(self._hear())
-        self.process.wait(30)
         return report
+
+    def close(self) -> None:
+        """Disconnect, also when it was never told to go."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait(30)
 
 
 def bare(port: int, count: int, twins: int, start_ms: int, qos: int = 0) -> dict[str, float]:
@@ -91,10 +99,19 @@ def bare(port: int, count: int, twins: int, start_ms: int, qos: int = 0) -> dict
         text=True,
     )
     assert peer.stdout is not None
-    assert peer.stdout.readline().strip() == "ready"
-    report = load.go()
-    answer = json.loads(peer.stdout.readline())
-    peer.wait(30)
+    watch = threading.Timer(BARE_DEADLINE_S, peer.kill)
+    watch.start()
+    try:
+        assert peer.stdout.readline().strip() == "ready"
+        report = load.go()
+        line = peer.stdout.readline()
+        peer.wait(30)
+    finally:
+        watch.cancel()
+        load.close()
+    if not line:
+        raise TimeoutError(f"the bare subscriber did not get {count:,} messages within {BARE_DEADLINE_S:.0f} s")
+    answer = json.loads(line)
     return {"rate": count / (answer["ended"] - report["began"]), "cpu_us": answer["cpu_s"] / count * 1e6}
 
 
@@ -110,9 +127,7 @@ class CityUnderTest:
         self.file = Path(tempfile.mkdtemp()) / "bench.yaml"
         self.qos = qos
         per_actor = -(-twins // actors)
-        text = SCENARIO.format(
-            port=port, per_actor=per_actor, twins=twins, qos=qos, store=store, protocol=protocol
-        )
+        text = SCENARIO.format(port=port, per_actor=per_actor, twins=twins, qos=qos, store=store, protocol=protocol)
         self.file.write_text(text)
         began = time.monotonic()
         self.city = City.launch(self.file, address=address)
@@ -172,6 +187,7 @@ class CityUnderTest:
         cpu = self.cpu_s()
         report = load.go()
         ended = self.wait_applied(before + count)
+        load.close()
         used = self.cpu_s()
         return {
             "rate": count / (ended - report["began"]),
@@ -203,6 +219,7 @@ class CityUnderTest:
         load = Load(port, count, twins, int(time.time() * 1000), rate)
         load.go()
         self.wait_applied(before + count)
+        load.close()
         return np.concatenate(self.ray.get([twin.__ray_call__.remote(collect) for twin in self.twins]))
 
     def check_twins(self, sent: list[tuple[int, int]], twins: int) -> int:
@@ -299,10 +316,11 @@ def measure(count: int, pairs: int, twins: int) -> dict[str, Any]:
             latency = city.latencies_ms(port, min(count, int(peak / 2 * 8)), twins, peak / 2)
             city.listen(False)
             naive_count = min(count, 8_000)
-            naive_runs = [
-                run_naive("127.0.0.1", port, ROOT, naive_count, Load(port, naive_count, twins, start_ms + n).go)
-                for n in range(3)
-            ]
+            naive_runs = []
+            for n in range(3):
+                load = Load(port, naive_count, twins, start_ms + n)
+                naive_runs.append(run_naive("127.0.0.1", port, ROOT, naive_count, load.go))
+                load.close()
         finally:
             city.city.down(volumes=True)
     median = statistics.median

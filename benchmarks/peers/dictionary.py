@@ -1,7 +1,7 @@
 """A peer: one process, a dictionary of twins, an MQTT client in front of it.
 
-``--client aiomqtt``: asyncio, ``async for message in client.messages``. ``--client paho``: the same dictionary in the
-client's own callback, the quickest simple build in Python. Both decode with msgspec and do the Kalman step per reading.
+``--client aiomqtt``: asyncio, ``async for message in client.messages``. ``--client paho``: the same dictionary in
+paho's own callback, the quickest simple build in Python. Both decode with msgspec and do the Kalman step per reading.
 """
 
 from __future__ import annotations
