@@ -60,6 +60,9 @@ class CleaningRules:
     resets: NDArray[np.bool_]
     bit: NDArray[np.uint64]
     converts: bool
+    counts: bool  # any row is a whole number
+    hurries: bool  # any row has a largest rate
+    sticks: bool  # any row can be stuck by declaration
 
     @classmethod
     def of(cls, reading: type[Reading]) -> Self:
@@ -76,25 +79,34 @@ class CleaningRules:
         declared = [layout.fields[name] for name in names]
         smooth = layout.per_row("smooth")
         normalise = flags([field.normalise for field in declared])
+        integer = flags([field.integer for field in declared])
+        max_rate, stuck_after_s = layout.per_row("max_rate"), layout.per_row("stuck_after_s")
         total = flags([field.role is Role.RUNNING_TOTAL for field in declared])
         return cls(
             minimum=layout.per_row("minimum"),
             maximum=layout.per_row("maximum"),
-            max_rate=layout.per_row("max_rate"),
-            stuck_after_s=layout.per_row("stuck_after_s"),
+            max_rate=max_rate,
+            stuck_after_s=stuck_after_s,
             smooth=smooth,
-            integer=flags([field.integer for field in declared]),
+            integer=integer,
             normalise=normalise,
             total=total,
             resets=flags([field.resets == "detect" for field in declared]) & total,
             bit=(np.uint64(1) << np.array(places, dtype=np.uint64)).reshape(rows),
             converts=bool(normalise.any() or total.any() or (smooth < 1).any()),
+            counts=bool(integer.any()),
+            hurries=bool(np.isfinite(max_rate).any()),
+            sticks=bool(np.isfinite(stuck_after_s).any()),
         )
 
 
 @dataclass(slots=True)
 class CleaningMemory:
-    """What cleaning must remember, ``(rows, n)`` per field and ``(REMEMBERED, n)`` identities per twin."""
+    """What cleaning must remember, ``(rows, n)`` per field and ``(REMEMBERED, n)`` identities per twin.
+
+    What no field of the reading has a use for has no rows: ``changed_at_s`` without ``stuck_after_s``, ``offset`` and
+    ``smoothed`` without conversion.
+    """
 
     value: Column  # last accepted value as it was said, NaN: never
     at_s: Column  # its device time, -inf: never
@@ -107,14 +119,17 @@ class CleaningMemory:
     next_key: NDArray[np.uint8]
 
     @classmethod
-    def empty(cls, rows: int, n: int) -> Self:
+    def empty(cls, rows: int, n: int, rules: CleaningRules | None = None) -> Self:
+        """No memory of anything; with ``rules`` without room for what they never use."""
+        changing = rows if rules is None or rules.sticks else 0
+        converted = rows if rules is None or rules.converts else 0
         return cls(
             value=np.full((rows, n), np.nan),
             at_s=np.full((rows, n), -np.inf),
-            changed_at_s=np.full((rows, n), -np.inf),
+            changed_at_s=np.full((changing, n), -np.inf),
             quality=np.zeros((rows, n), np.uint8),
-            offset=np.zeros((rows, n)),
-            smoothed=np.full((rows, n), np.nan),
+            offset=np.zeros((converted, n)),
+            smoothed=np.full((converted, n), np.nan),
             keys=np.full((REMEMBERED, n), NO_KEY, np.int64),
             masks=np.zeros((REMEMBERED, n), np.uint64),
             next_key=np.zeros((1, n), np.uint8),
@@ -185,47 +200,64 @@ def clean(
     value is recorded but kept from the estimate, so that its uncertainty grows instead of its error.
     """
     said = ~np.isnan(values)
-    value = np.where(rules.integer, np.rint(values), values)
+    value = np.where(rules.integer, np.rint(values), values) if rules.counts else values
+    nothing = np.zeros((1, 1), np.bool_)
 
+    # A mask that is empty, as most are, costs its test and no more.
     same = (memory.keys == key) & (key != NO_KEY)
-    seen = np.bitwise_or.reduce(np.where(same, memory.masks, np.uint64(0)), axis=0)
-    duplicate = said & ((seen & rules.bit) != 0)
-    late = said & ~duplicate & (observed_at_s < memory.at_s)
-    new = said & ~duplicate & ~late
-    out_of_range = new & ((value < rules.minimum) | (value > rules.maximum) | np.isinf(value))
-    elapsed_s = observed_at_s - memory.at_s
-    with np.errstate(invalid="ignore"):
-        moved = np.abs(value - memory.value)
-        too_fast = new & ~out_of_range & (elapsed_s > 0) & (moved > rules.max_rate * elapsed_s)
-    accepted = new & ~out_of_range & ~too_fast
+    duplicate = late = np.broadcast_to(nothing, values.shape)
+    new = said
+    if same.any():
+        seen = np.bitwise_or.reduce(np.where(same, memory.masks, np.uint64(0)), axis=0)
+        duplicate = said & ((seen & rules.bit) != 0)
+        new = new & ~duplicate
+    earlier = observed_at_s < memory.at_s
+    if earlier.any():
+        late = new & earlier
+        new = new & ~late
+    out_of_range = refused = new & ((value < rules.minimum) | (value > rules.maximum) | np.isinf(value))
+    too_fast = stuck = nothing
+    if rules.hurries:
+        elapsed_s = observed_at_s - memory.at_s
+        with np.errstate(invalid="ignore"):
+            moved = np.abs(value - memory.value)
+            too_fast = new & ~out_of_range & (elapsed_s > 0) & (moved > rules.max_rate * elapsed_s)
+        refused = out_of_range | too_fast
+    accepted = new & ~refused
+    everything = bool(accepted.all())
 
-    changed_at_s = np.where(accepted & (value != memory.value), observed_at_s, memory.changed_at_s)
-    with np.errstate(invalid="ignore"):
-        stuck = accepted & (observed_at_s - changed_at_s >= rules.stuck_after_s)
-    usable = accepted & ~stuck
+    changed_at_s = memory.changed_at_s
+    usable = accepted
+    if len(changed_at_s):
+        changed_at_s = np.where(accepted & (value != memory.value), observed_at_s, changed_at_s)
+        with np.errstate(invalid="ignore"):
+            stuck = accepted & (observed_at_s - changed_at_s >= rules.stuck_after_s)
+        usable = accepted & ~stuck
 
     quality = np.where(accepted, np.uint8(Quality.GOOD), memory.quality)
     for judged, verdict in ((stuck, Quality.STUCK), (out_of_range, Quality.OUT_OF_RANGE), (too_fast, Quality.RATE)):
-        quality[judged] = verdict
+        if judged.any():
+            quality[judged] = verdict
 
     converted, offset, smoothed = _convert(rules, memory, value, accepted, usable)
     slot, mask, next_key = _remember(rules, memory, said, key, same)
-    refused = out_of_range | too_fast
     fate = np.full(len(key), Fate.REJECTED, np.uint8)
-    fate[duplicate.any(axis=0)] = Fate.DUPLICATE
-    fate[late.any(axis=0)] = Fate.LATE
-    fate[refused.any(axis=0)] = Fate.REJECTED
+    for judged, which in ((duplicate, Fate.DUPLICATE), (late, Fate.LATE), (refused, Fate.REJECTED)):
+        if judged.any():
+            fate[judged.any(axis=0)] = which
     fate[accepted.any(axis=0)] = Fate.APPLIED
     return Cleaned(
-        values=np.where(usable, converted, np.nan),
+        values=converted if everything and usable is accepted else np.where(usable, converted, np.nan),
         usable=usable,
         accepted=accepted,
         refused=refused,
         duplicate=duplicate,
         late=late,
         fate=fate,
-        value=np.where(accepted, value, memory.value),
-        at_s=np.where(accepted, observed_at_s, memory.at_s),
+        value=value if everything else np.where(accepted, value, memory.value),
+        at_s=np.broadcast_to(observed_at_s, value.shape)
+        if everything
+        else np.where(accepted, observed_at_s, memory.at_s),
         changed_at_s=changed_at_s,
         quality=quality,
         offset=offset,

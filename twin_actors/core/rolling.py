@@ -22,21 +22,17 @@ class Held:
 
     value: Column
     until_s: Column
-    default: Column  # (rows, n)
-    hold_s: Column  # (rows, n)
+    default: Column  # (rows, 1), the same for all
+    hold_s: Column  # (rows, 1)
 
     @classmethod
     def defaults(cls, layout: Layout, n: int) -> Self:
-        default = np.repeat(layout.per_row("default"), n, axis=1)
-        return cls(
-            default.copy(),
-            np.full_like(default, np.inf),
-            default,
-            np.repeat(layout.per_row("hold_s"), n, axis=1),
-        )
+        default = layout.per_row("default")
+        value = np.repeat(default, n, axis=1)
+        return cls(value, np.full_like(value, np.inf), default, layout.per_row("hold_s"))
 
     def gather(self, place: Places) -> Self:
-        return type(self)(self.value[:, place], self.until_s[:, place], self.default[:, place], self.hold_s[:, place])
+        return type(self)(self.value[:, place], self.until_s[:, place], self.default, self.hold_s)
 
     def scatter(self, place: Places, part: Held) -> None:
         self.value[:, place] = part.value
@@ -46,7 +42,7 @@ class Held:
         """Take values into force at ``at_s (b,)``; NaN leaves what is there."""
         said = ~np.isnan(values)
         self.value[:, twins] = np.where(said, values, self.value[:, twins])
-        self.until_s[:, twins] = np.where(said, at_s + self.hold_s[:, twins], self.until_s[:, twins])
+        self.until_s[:, twins] = np.where(said, at_s + self.hold_s, self.until_s[:, twins])
 
     def lapse(self, at_s: Column) -> Self:
         """The same inputs with those past their time back at their defaults."""

@@ -14,12 +14,13 @@ from twin_actors.core import estimation as est
 from twin_actors.core.cleaning import Cleaned, CleaningMemory, CleaningRules, Fate, clean
 from twin_actors.core.columns import Column
 from twin_actors.core.detection.ensemble import detect, flag
-from twin_actors.core.detection.memory import DetectionMemory, of_older_snapshot
+from twin_actors.core.detection.memory import DetectionMemory
 from twin_actors.core.detection.reasons import reason
 from twin_actors.core.fidelity import Fidelity
 from twin_actors.core.inputs import Batch, Channel, portions, rounds
 from twin_actors.core.kind import Kind
 from twin_actors.core.monitoring import Latches
+from twin_actors.core.older_snapshots import CONSTANT, converted
 from twin_actors.core.places import Places, place_of, run_of
 from twin_actors.core.rolling import Held, roll
 from twin_actors.core.showing import Rolled, Shown, show
@@ -82,7 +83,7 @@ class TwinTable:
         self.command = Held.defaults(kind.command.layout, n)
         self.coupling = Held.defaults(kind.couplings.layout, n)
         self.desired = np.full((kind.command.layout.rows, n), np.nan)
-        self.cleaning = CleaningMemory.empty(kind.reading.layout.rows, n)
+        self.cleaning = CleaningMemory.empty(reading.rows, n, self._rules)
         self.windows = WindowTable(kind, n)
         self.latches = Latches.empty(len(kind.alerts), n)
         self.turns = 0  # how often a look has found alerts raised or cleared
@@ -439,8 +440,9 @@ class TwinTable:
             ("fidelity", self.fidelity),
         ):
             for field in fields(part):
-                arrays[f"{name}.{field.name}"] = getattr(part, field.name)
-        for name in ("mean", "count", "hour"):
+                if not (isinstance(part, Held) and field.name in CONSTANT):
+                    arrays[f"{name}.{field.name}"] = getattr(part, field.name)
+        for name in ("mean", "count", "course", "weight", "hour"):
             arrays[f"windows.{name}"] = getattr(self.windows, name)
         return {name: array.copy() for name, array in arrays.items()}
 
@@ -448,10 +450,12 @@ class TwinTable:
         """Take over a snapshot. Raises ValueError when it was made of another model or number of twins.
 
         Attributes stay as they are: the scenario says what they are now. Services that one of the two versions does
-        not have (see ``SERVICES``) begin anew, so that a version that learns more takes up the twins of an older one.
+        not have (see ``SERVICES``) begin anew, so that a version that learns more takes up the twins of an older one;
+        so does the detection of a kind that watches other fields now. Columns that earlier versions kept in another
+        shape are converted.
         """
         current = self.snapshot()
-        arrays = of_older_snapshot(arrays, self._watched)
+        arrays = converted(arrays, current, watched=self._watched, windows=self.kind.windows.layout)
         differing = [name for name in current.keys() ^ arrays.keys() if name.partition(".")[0] not in SERVICES]
         if differing:
             raise ValueError(f"snapshot of another model of kind {self.kind.name}: {', '.join(sorted(differing))}")

@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from twin_actors.core.columns import Column, Role
 from twin_actors.core.kind import Kind
-from twin_actors.core.places import place_of
 
 PROFILE_MEMORY = 8.0
 """A bin of a profile forgets with a weight of at least 1/8: about eight weeks of a weekly course."""
 
 
 class WindowTable:
-    """All windows of ``n`` twins of one kind."""
+    """All windows of ``n`` twins of one kind.
+
+    Clock hours ``mean (hour rows, n)`` with the ``count`` of their readings; usual courses ``course (course rows, n)``
+    with the ``weight`` of each bin, 8 at most, in five bytes a bin.
+    """
 
     def __init__(self, kind: Kind, n: int) -> None:
         self._layout = kind.windows.layout
         self._record = kind.windows
         reading = kind.reading.layout
         self._source = {name: reading.places[field.of] for name, field in self._layout.fields.items()}
-        rows = self._layout.rows
-        self._turns = any(field.role is Role.HOURLY for field in self._layout.fields.values())
-        self.mean = np.full((rows, n), np.nan)
-        self.count = np.zeros((rows, n))
+        self._place: dict[str, slice] = {}  # of each window in the matrix of its sort
+        rows = {Role.HOURLY: 0, Role.PROFILE: 0}
+        for name, field in self._layout.fields.items():
+            self._place[name] = slice(rows[field.role], rows[field.role] + field.size)
+            rows[field.role] += field.size
+        self.mean = np.full((rows[Role.HOURLY], n), np.nan)
+        self.count = np.zeros((rows[Role.HOURLY], n), np.float32)
+        self.course = np.full((rows[Role.PROFILE], n), np.nan, np.float32)
+        self.weight = np.zeros((rows[Role.PROFILE], n), np.uint8)
         self.hour = np.full((len(self._layout.fields), n), -1, np.int64)
 
     @property
@@ -44,43 +54,38 @@ class WindowTable:
                 weight_limit = PROFILE_MEMORY
             within = (slot >= 0) & (slot < slots)
             inside, slot = said & within, np.where(within, slot, 0)
-            before, weight = mean[slot, :, twins].T, count[slot, :, twins].T  # (parts, b)
+            before = mean[slot, :, twins].T.astype(np.float64)  # (parts, b)
+            weight = count[slot, :, twins].T.astype(np.float64)
             weight = np.where(inside, np.minimum(weight + 1, weight_limit), weight)
             before = np.where(inside & np.isnan(before), 0.0, before)
             after = before + np.where(inside, value - before, 0.0) / np.maximum(weight, 1.0)
             mean[slot, :, twins], count[slot, :, twins] = after.T, weight.T
 
-    def _slots(self, name: str) -> tuple[Column, Column, int]:
+    def _slots(self, name: str) -> tuple[NDArray[Any], NDArray[Any], int]:
         """Mean and count of one window as views ``(slots, parts, n)``, and how many slots."""
-        field, place = self._layout.fields[name], self._layout.places[name]
-        slots = field.keep if field.role is Role.HOURLY else field.bins
-        shape = (slots, field.size // slots, self.mean.shape[1])
-        return self.mean[place].reshape(shape), self.count[place].reshape(shape), slots
+        field, place = self._layout.fields[name], self._place[name]
+        hourly = field.role is Role.HOURLY
+        mean, count = (self.mean, self.count) if hourly else (self.course, self.weight)
+        slots = field.keep if hourly else field.bins
+        shape = (slots, field.size // slots, mean.shape[1])
+        return mean[place].reshape(shape), count[place].reshape(shape), slots
 
     def at(self, now_s: Column, twins: NDArray[np.intp]) -> Column:
-        """The windows of the twins as a matrix ``(rows, b)`` whose hour 0 is that of ``now_s (b,)``; to be read only.
-
-        All twins in their order, without clock hours to turn, get the table's own: a weekly profile of 50,000 twins
-        is 67 MB, which every look would copy.
-        """
-        if not self._turns and 0 < len(twins) == self.mean.shape[1] and isinstance(place_of(twins), slice):
-            whole = self.mean.view()
-            whole.flags.writeable = False
-            return whole
-        matrix = self.mean[:, twins]
+        """The windows of the twins as a matrix ``(rows, b)`` whose hour 0 is the one of ``now_s (b,)``."""
+        matrix = np.empty((self._layout.rows, len(twins)))
         hour = np.floor(now_s / 3600.0).astype(np.int64)
         for order, (name, field) in enumerate(self._layout.fields.items()):
+            slots = self._slots(name)[0][:, :, twins]
             if field.role is Role.HOURLY:
-                old = matrix[self._layout.places[name]].reshape(field.keep, -1, len(twins))
-                by = np.maximum(hour - self.hour[order, twins], 0)
-                matrix[self._layout.places[name]] = _shift(old, by, np.nan).reshape(field.size, -1)
+                slots = _shift(slots, np.maximum(hour - self.hour[order, twins], 0), np.nan)
+            matrix[self._layout.places[name]] = slots.reshape(field.size, -1)
         return matrix
 
     def _hours_ago(
         self,
         order: int,
-        mean: Column,
-        count: Column,
+        mean: NDArray[Any],
+        count: NDArray[Any],
         hour: NDArray[np.int64],
         twins: NDArray[np.intp],
         said: NDArray[np.bool_],
@@ -98,7 +103,7 @@ class WindowTable:
         return ago
 
 
-def _shift(slots: Column, by: NDArray[np.int64], empty: float) -> Column:
+def _shift(slots: NDArray[Any], by: NDArray[np.int64], empty: float) -> NDArray[Any]:
     """Move ``slots (keep, parts, b)`` towards the past by a number of slots per twin."""
     keep = slots.shape[0]
     source = np.arange(keep)[:, None] - by

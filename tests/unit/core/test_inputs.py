@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.unit.core.streams import UNHURRIED
 from twin_actors.core.cleaning import NO_KEY
-from twin_actors.core.inputs import PORTION, Batch, Channel, portions, rounds
+from twin_actors.core.inputs import FEWEST, PORTION, Batch, Channel, portions, rounds
 
 
 def test_rounds_by_hand() -> None:
@@ -47,11 +47,11 @@ def test_there_are_as_many_rounds_as_the_busiest_twin_has_inputs(twins: list[int
     assert len(rounds(np.array(twins, np.intp))) == max(twins.count(twin) for twin in twins)
 
 
-@pytest.mark.parametrize(("b", "rows"), [(0, 1), (1, 1), (64, 100_000), (65, 100_000), (40_000, 4), (16_385, 1)])
+@pytest.mark.parametrize(("b", "rows"), [(0, 1), (1, 1), (512, 100_000), (513, 100_000), (40_000, 4), (65_537, 1)])
 def test_portions_cover_a_round_once(b: int, rows: int) -> None:
     cut = portions(b, rows)
     assert np.concatenate([np.arange(b)[part] for part in cut] or [np.arange(0)]).tolist() == list(range(b))
-    assert all((part.stop - part.start) * rows <= max(PORTION, 64 * rows) for part in cut)
+    assert all((part.stop - part.start) * rows <= max(PORTION, FEWEST * rows) for part in cut)
 
 
 def test_a_batch_without_channels_and_keys_is_of_readings_without_identity() -> None:

@@ -18,9 +18,9 @@ from tests.unit.core.streams import (
     tanks,
     told,
 )
-from tests.unit.core.toy import JOINT, PIPE, TANK, TankCommand, TankState, predict, tank
+from tests.unit.core.toy import JOINT, PIPE, TANK, TankCommand, TankReading, TankState, predict, tank
 from twin_actors.core.cleaning import Fate
-from twin_actors.core.columns import Attributes, Column, attribute, state
+from twin_actors.core.columns import Attributes, Column, attribute, reading, state
 from twin_actors.core.inputs import Batch
 from twin_actors.core.kind import Kind
 from twin_actors.core.table import FATES, TwinTable
@@ -98,6 +98,27 @@ def test_a_reading_moves_the_twin_by_its_gain() -> None:
     assert (table.time_s[0], table.heard_at_s[0], table.revision[0]) == (T0, T0, 1)
     assert 0 <= table.score[LEVEL, 0] <= 1
     assert np.isnan(table.score[1:, 0]).all()
+
+
+class UnwatchedLevel(TankReading):
+    level_m: Column = reading("m", minimum=0, maximum=10, sd=0.1, max_rate=1.0, stuck_after_s=600, watched=False)
+
+
+def test_a_field_that_is_not_watched_has_no_score_and_is_estimated_all_the_same() -> None:
+    watched, unwatched = tanks(), tanks(kind=tank(reading=UnwatchedLevel))
+    for number in range(70):
+        for table in (watched, unwatched):
+            table.apply(told(T0 + 60 * number, level=3.0 + number % 3, inflow=(0.1, 0.2, 0.3)))
+    said_too_much = told(T0 + 6000, level=99.0, inflow=(0.1, 0.2, 0.3))
+    for table in (watched, unwatched):
+        table.apply(said_too_much)
+        assert table.rejected_fields[0] == 1
+    np.testing.assert_array_equal(unwatched.x, watched.x)
+    np.testing.assert_array_equal(unwatched.variance, watched.variance)
+    np.testing.assert_array_equal(unwatched.fidelity.error2, watched.fidelity.error2)
+    np.testing.assert_array_equal(unwatched.score[1:], watched.score[1:])
+    assert (watched.score[LEVEL, 0], set(watched.explain("tank/0"))) == (1.0, {"level_m"})
+    assert (np.isnan(unwatched.score[LEVEL, 0]), unwatched.explain("tank/0")) == (True, {})
 
 
 def test_between_readings_the_twin_follows_its_model() -> None:

@@ -82,35 +82,3 @@ class DetectionMemory:
             **dict(zip(ALARM, self.alarm[:, row], strict=True)),
             **dict(zip(ALARM_TIMES, self.alarm_at_s[:, row], strict=True)),
         }
-
-
-_OLD_SLOTS = (
-    "count", "deviation", "magnitude", "long", "short", "largest_shift", "long_log", "short_log", "largest_ratio",
-    "season_quantile", "season_excess", "season_count", "season_mean",
-    "model_quantile", "model_excess", "model_count", "model_mean",
-    "peak", "age", "last", "last_at_s", "run", "longest_run",
-)  # fmt: skip
-_OLD_ALARM = (
-    "at_s", "score", "value", "before", "before_at_s", "short", "long", "usual", "expected", "statistic", "run", "view",
-)  # fmt: skip
-
-
-def of_older_snapshot(arrays: Mapping[str, NDArray[Any]], watched: NDArray[np.intp]) -> dict[str, NDArray[Any]]:
-    """A snapshot's arrays with detection's memory as it is kept now: until version 0.3 there was one float64 matrix of
-    statistics ``(23, R, n)`` and one of alarms ``(12, R, n)``, of every row of the reading, ``watched`` or not."""
-    rows, alarm = arrays.get("detection.rows"), arrays.get("detection.alarm")
-    if rows is None or alarm is None or rows.shape[0] != len(_OLD_SLOTS) or alarm.shape[0] != len(_OLD_ALARM):
-        return dict(arrays)
-
-    def taken(matrix: NDArray[Any], names: tuple[str, ...], of: tuple[str, ...], kind: type) -> NDArray[Any]:
-        with np.errstate(over="ignore"):
-            return matrix[[of.index(name) for name in names]][:, watched].astype(kind)
-
-    return {
-        **{name: array for name, array in arrays.items() if name != "detection.rows"},
-        "detection.levels": taken(rows, LEVELS, _OLD_SLOTS, np.float64),
-        "detection.scales": taken(rows, SCALES, _OLD_SLOTS, np.float32),
-        "detection.course": arrays["detection.course"][:, watched],
-        "detection.alarm": taken(alarm, ALARM, _OLD_ALARM, np.float32),
-        "detection.alarm_at_s": taken(alarm, ALARM_TIMES, _OLD_ALARM, np.float64),
-    }
