@@ -97,7 +97,12 @@ def test_batches_follow_each_other_without_gap_or_overlap() -> None:
 def test_a_batch_is_bounded_by_count() -> None:
     city = SimulatedCity(backlog=10 * LARGEST_COUNT, in_memory=10 * LARGEST_COUNT)
     together = LARGEST_COUNT // 8
-    said = {"kind": "footfall", "entities": ["gate-1"] * together, "values": {"flow_pph": [500.0] * together}}
+    said = {
+        "kind": "footfall",
+        "entities": ["gate-1"] * together,
+        "ts": T0 * 1000,
+        "values": {"flow_pph": [500.0] * together},
+    }
     for _ in range(9):
         city.arrive_together(json.dumps(said).encode())
     city.arrive(0, b"{}")
