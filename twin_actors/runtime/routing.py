@@ -35,8 +35,9 @@ __all__ = ["NOTHING_COUNTED", "Placed", "Routing", "Share"]
 
 READING = int(Channel.READING)
 _new = tuple.__new__  # a named tuple made by its class costs three times as much, and each message makes two
-LARGEST_COUNT = 2000
-"""Inputs per batch: a bound on how long one call keeps a twin actor busy."""
+LARGEST_COUNT = 4000
+"""Inputs per batch: a bound on how long one call keeps a twin actor busy. Only bundles come to it before to
+``LARGEST_BATCH``."""
 IN_MEMORY = 20_000
 """Inputs per twin actor that wait in memory; what comes beyond them stays in the log and is read again when due."""
 READ_AT_ONCE = 5_000

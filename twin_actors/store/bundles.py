@@ -25,7 +25,7 @@ BUNDLE: Final = -2
 Fields: TypeAlias = tuple[tuple[str, int], ...]
 """Names of the fields whose rows a bundle holds, each with its number of components; 0: a single number."""
 
-_HEAD: Final = struct.Struct("<IHBx")  # readings, bytes of the fields' names, whether there are sequence numbers
+_HEAD: Final = struct.Struct("<IHBB")  # readings, bytes of the fields' names, sequence numbers?, one time for all?
 _COUNT: Final = struct.Struct("<I")
 _ALIGNED: Final = 8
 _lines = msgspec.json.Encoder().encode_lines
@@ -86,12 +86,14 @@ class Bundle:
 def pack(bundle: Bundle) -> bytes:
     """One blob: head, names, padding to eight bytes, then each column as plain numbers."""
     names = _names(bundle.fields)
-    head = _HEAD.pack(len(bundle), len(names), bundle.seq is not None) + names
+    ts_ms = bundle.ts_ms
+    one_time = len(ts_ms) > 1 and bool((ts_ms == ts_ms[0]).all())
+    head = _HEAD.pack(len(bundle), len(names), bundle.seq is not None, one_time) + names
     return b"".join(
         (
             head,
             bytes(-len(head) % _ALIGNED),
-            bundle.ts_ms.tobytes(),
+            ts_ms[:1].tobytes() if one_time else ts_ms.tobytes(),
             b"" if bundle.seq is None else bundle.seq.tobytes(),
             np.ascontiguousarray(bundle.values).tobytes(),
             bundle.numbers.tobytes(),
@@ -103,22 +105,23 @@ def unpack(blob: bytes) -> Bundle:
     """The inverse of ``pack``. Raises ValueError on a blob that is cut short or too long."""
     if len(blob) < _HEAD.size:
         raise ValueError(f"a bundle of {len(blob)} bytes is cut short")
-    n, named, numbered = _HEAD.unpack_from(blob)
+    n, named, numbered, one_time = _HEAD.unpack_from(blob)
     at = _HEAD.size + named
     fields, rows = _fields(blob[_HEAD.size : at])
     at += -at % _ALIGNED
-    wanted = at + n * (8 * (1 + numbered + rows) + 4)
+    times = 1 if one_time else n
+    wanted = at + 8 * times + n * (8 * (numbered + rows) + 4)
     if wanted != len(blob):
         raise ValueError(f"a bundle of {len(blob)} bytes should have {wanted}: {n} readings of {rows} rows")
-    ts_ms = np.frombuffer(blob, np.float64, n, at)
-    at += 8 * n
+    ts_ms = np.frombuffer(blob, np.float64, times, at)
+    at += 8 * times
     seq = None
     if numbered:
         seq = np.frombuffer(blob, np.int64, n, at)
         at += 8 * n
     values = np.frombuffer(blob, np.float64, n * rows, at).reshape(rows, n)
     numbers = np.frombuffer(blob, np.int32, n, at + 8 * n * rows)
-    return Bundle(fields, numbers, ts_ms, values, seq)
+    return Bundle(fields, numbers, np.repeat(ts_ms, n) if one_time else ts_ms, values, seq)
 
 
 def count(blob: bytes) -> int:

@@ -96,12 +96,20 @@ def test_batches_follow_each_other_without_gap_or_overlap() -> None:
 
 def test_a_batch_is_bounded_by_count() -> None:
     city = SimulatedCity(backlog=10 * LARGEST_COUNT, in_memory=10 * LARGEST_COUNT)
-    for _ in range(LARGEST_COUNT + 1):
-        city.arrive(0, b"{}")
+    together = LARGEST_COUNT // 8
+    said = {
+        "kind": "footfall",
+        "entities": ["gate-1"] * together,
+        "ts": T0 * 1000,
+        "values": {"flow_pph": [500.0] * together},
+    }
+    for _ in range(9):
+        city.arrive_together(json.dumps(said).encode())
+    city.arrive(0, b"{}")
     city.commit()
     share = city.lines["counters"].share
     sizes = [len(unpack(city.routing.next_batch(share) or b"").payloads) for _ in range(2)]
-    assert sizes == [LARGEST_COUNT, 1]
+    assert sizes == [LARGEST_COUNT, together + 1]
 
 
 def test_a_batch_is_bounded_by_bytes_and_a_huge_message_goes_alone() -> None:
