@@ -37,8 +37,9 @@ lint: $(STAMP) ## ruff (lint and format), mypy, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(STAMP) ## measure the ingest path, with its peers in the same run
-	$(BIN)/python benchmarks/ingest.py --json
+bench: $(STAMP) ## measure everything beside its peers, into benchmarks/report.md (half an hour; ARGS="--parts ingest")
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	$(BIN)/python benchmarks/report.py $(ARGS)
 
 clean: ## remove what can be made again (the virtual environment, caches, builds)
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

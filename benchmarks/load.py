@@ -93,7 +93,8 @@ def main() -> None:
         ]
         chunks = [b"".join(packets[n : n + 200]) for n in range(0, len(packets), 200)]
     print("ready", flush=True)
-    sys.stdin.readline()
+    if not sys.stdin.readline():
+        return  # whoever asked has ended
     began = time.time()
     if rate is None:
         acknowledged = Acknowledged(sock)
@@ -115,8 +116,9 @@ def main() -> None:
             payload = template.format(ts=f"{time.time() * 1000:.3f}", value=value).encode()
             sock.sendall(publish_packet(topic, payload))
     ended = time.time()
-    sock.sendall(b"\xe0\x00")
     print(json.dumps({"began": began, "ended": ended, "sent": len(items)}), flush=True)
+    sys.stdin.readline()  # amqtt forgets what it has not passed on when its sender leaves: stay until told
+    sock.sendall(b"\xe0\x00")
 
 
 if __name__ == "__main__":

@@ -37,23 +37,28 @@ class Attributes(columns.Attributes):
 
 
 class Reading(columns.Reading):
-    """What lane detectors and the controller report."""
+    """What lane detectors and the controller report.
 
-    queue_veh: Column = reading("veh", LANE, minimum=0, maximum=1000, sd=0.3)
+    Anomalies are sought in what a lane's detectors count and in what arrives there. The rest is left unwatched: who
+    stands, who is near and who blocks the junction are among those counted, the exits are other signals' lanes, and
+    the stage with its clock does what it is told.
+    """
+
+    queue_veh: Column = reading("veh", LANE, minimum=0, maximum=1000, sd=0.3, watched=False)
     """Vehicles that stand."""
-    near_veh: Column = reading("veh", LANE, minimum=0, maximum=1000, sd=0.3)
+    near_veh: Column = reading("veh", LANE, minimum=0, maximum=1000, sd=0.3, watched=False)
     """Vehicles within 50 m of the stop line, standing or not."""
     count_veh: Column = reading("veh", LANE, minimum=0, maximum=1000, sd=0.3)
     """Vehicles within the detectors' reach."""
-    box_veh: Column = reading("veh", LANE, minimum=0, maximum=200, sd=0.3)
+    box_veh: Column = reading("veh", LANE, minimum=0, maximum=200, sd=0.3, watched=False)
     """Vehicles from this lane that stand inside the junction."""
-    exit_share: Column = reading("1", LANE, minimum=0, maximum=1, sd=0.02)
+    exit_share: Column = reading("1", LANE, minimum=0, maximum=1, sd=0.02, watched=False)
     """How full the fullest exit of the lane is."""
     arrival_vph: Column = reading("veh/h", LANE, minimum=0, maximum=8000, sd=360)
     """Vehicles that came within reach since the last reading; one in ten seconds is 360 veh/h."""
-    stage: Column = reading("1", minimum=PROGRAM, maximum=7, sd=0.01, integer=True)
+    stage: Column = reading("1", minimum=PROGRAM, maximum=7, sd=0.01, integer=True, watched=False)
     """The stage that shows, counted from 0; −1: a program of the signal's own."""
-    stage_s: Column = reading("s", minimum=0, maximum=86_400, sd=0.5)
+    stage_s: Column = reading("s", minimum=0, maximum=86_400, sd=0.5, watched=False)
     """How long it has been showing, its yellow before it included."""
 
 

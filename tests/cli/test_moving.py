@@ -42,9 +42,11 @@ class Cluster:
         return {"waiting": 0, "under_way": [], "count": len(self.ended), "stranded": [], "ended": self.ended[-last:]}
 
     def on_rebalance(self, dry_run: bool) -> dict[str, Any]:
+        before = len(self.ended)
         if not dry_run:
             self._move()
-        return {"moves": [{"actor": "twins:00001", "source": WEST, "target": EAST}], "stranded": []}
+        moves = [{"actor": "twins:00001", "source": WEST, "target": EAST}]
+        return {"moves": moves, "stranded": [], "count": before}
 
     def on_drain(self, node: str, undo: bool) -> dict[str, Any]:
         if node != "192.0.2.2":

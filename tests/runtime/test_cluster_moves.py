@@ -66,7 +66,7 @@ def test_spread_join_drain_and_leave_under_load(tmp_path):
             eventually(lambda: by_node(city).get(third.address) == 2, within_s=60, says="the new node gets its share")
             eventually(lambda: not city.status()["controller"]["moves"]["under_way"], within_s=30)
             assert set(city.moves()["outcome"]) == {"finished"}
-            assert city.rebalance(dry_run=True).empty
+            eventually(lambda: city.rebalance(dry_run=True).empty, within_s=30, says="nothing more to move")
 
             # the controller is killed in the middle of a drain: the next one brings it to an end
             (controller,) = sights(city, ["controller"]).values()
@@ -77,9 +77,9 @@ def test_spread_join_drain_and_leave_under_load(tmp_path):
             assert by_node(city)[second.address] == 0
             assert not intents(store)
             assert city.drain(second.address, undo=True).loc[second.ray_id, "state"] == "open"
-            made = city.rebalance(deadline_s=60)
-            assert len(made) == 2
-            assert by_node(city) == {first.address: 2, second.address: 2, third.address: 2}
+            city.rebalance(deadline_s=60)  # the new controller may have begun to by itself
+            even = {first.address: 2, second.address: 2, third.address: 2}
+            eventually(lambda: by_node(city) == even, within_s=60, says="the opened node gets its share again")
 
             began = time.monotonic()
             third.leave()
@@ -187,7 +187,7 @@ def test_the_same_over_a_network(tmp_path):
         assert by_node(city)[apart.address] == 0
         city.drain(apart.address, undo=True)
         city.rebalance(deadline_s=60)
-        assert by_node(city)[apart.address] == 2
+        eventually(lambda: by_node(city)[apart.address] == 2, within_s=60, says="it gets its share again")
         apart.leave()
         eventually(lambda: not apart.lives, within_s=40, says="the node ends when it is empty")
         eventually(lambda: sum(by_node(city).values()) == 6, within_s=20)

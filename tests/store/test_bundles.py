@@ -103,6 +103,10 @@ def test_every_reading_has_an_offset_of_its_own(
     numbered = list(enumerate(singles, start=began))
     assert log.read(began, 10**6) == numbered
     assert log.read(began + first, limit) == numbered[first:][:limit]
+    together = log.read(began + first, limit, together=True)
+    assert [each for offset, entry in together for each in enumerate(expanded([entry]), start=offset)] == (
+        numbered[first:][:limit]
+    )
     for entity in {single.entity for single in singles}:
         assert log.read_of(entity, first=began) == [each for each in numbered if each[1].entity == entity]
 

@@ -247,4 +247,4 @@ def test_a_folder_without_a_city_is_an_error(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 2
-    assert b"scenario.json is missing" in done.stderr
+    assert b"plan.json is missing" in done.stderr

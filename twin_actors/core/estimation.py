@@ -108,31 +108,49 @@ def estimate_diagonal(
     noise: Column,
 ) -> Estimate:
     """Kalman update of each measured state field by itself; ``x (S, b)``, ``values (R, b)``."""
-    start, x, variance = x, x.copy(), variance.copy()
-    innovation = np.full(values.shape, np.nan)
-    spread = np.full(values.shape, np.nan)
-    whole = bool(usable.all())
+    x, variance = x.copy(), variance.copy()
+    innovation, spread = fold_diagonal(plan, x, variance, expected, values, usable, noise)
+    return Estimate(x, variance, innovation, spread)
+
+
+def fold_diagonal(
+    plan: MeasurementPlan,
+    x: Column,
+    variance: Column,
+    expected: Column,
+    values: Column,
+    usable: NDArray[np.bool_],
+    noise: Column,
+) -> tuple[Column, Column]:
+    """As ``estimate_diagonal``, with ``x`` and ``variance`` in place; returns innovations and their variances."""
+    start = x.copy() if len(plan.groups) > 1 else x
+    silent = None if usable.all() else ~usable
+    innovation = spread = np.empty((0, 0))
     for number, (rows, targets) in enumerate(plan.groups):
         prior = variance[targets]
-        total = prior + noise[rows]
-        nu = values[rows] - expected[rows]
+        nu, total = values[rows] - expected[rows], prior + noise[rows]
         if number:
             nu -= x[targets] - start[targets]  # what an earlier sensor of the same state has corrected
         gain = prior / np.maximum(total, _TINY)
-        if not whole:
-            silent = ~usable[rows]
-            gain[silent] = 0.0
-            step = np.where(silent, 0.0, nu)
-            nu[silent] = total[silent] = np.nan
+        if silent is not None:
+            still = silent[rows]
+            gain[still] = 0.0
+            step = np.where(still, 0.0, nu)
             step *= gain
+            nu[still] = total[still] = np.nan
         else:
             step = gain * nu
         x[targets] += step
         np.subtract(1.0, gain, out=gain)
-        variance[targets] = np.multiply(prior, gain, out=gain)
-        innovation[rows] = nu
-        spread[rows] = total
-    return Estimate(x, variance, innovation, spread)
+        variance[targets] *= gain
+        if len(nu) == len(values):  # all readings measure a state, each another
+            return nu, total
+        if not number:
+            innovation, spread = np.full(values.shape, np.nan), np.full(values.shape, np.nan)
+        innovation[rows], spread[rows] = nu, total
+    if not plan.groups:
+        return np.full(values.shape, np.nan), np.full(values.shape, np.nan)
+    return innovation, spread
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ NOMINAL = 0.9
 Z2_90 = 1.6448536269514722**2
 """The square of the normal quantile whose interval holds 90 %."""
 
-_LARGEST = 1e150  # its square is still a number
+_LARGEST = 1e18  # its square is still a float32
 
 DRIFTING_BELOW = 0.7
 """Of independent readings that the model describes, the running coverage stays within 0.9 ± 0.02; it takes 25 misses
@@ -50,13 +50,15 @@ class Fidelity:
     against the twin yet.
     """
 
-    error2: Column
-    covered: Column
+    error2: NDArray[np.float32]
+    covered: NDArray[np.float32]
     drifting: NDArray[np.bool_]
 
     @classmethod
     def empty(cls, rows: int, n: int) -> Fidelity:
-        return cls(np.full((rows, n), np.nan), np.full((rows, n), NOMINAL), np.zeros(n, np.bool_))
+        return cls(
+            np.full((rows, n), np.nan, np.float32), np.full((rows, n), NOMINAL, np.float32), np.zeros(n, np.bool_)
+        )
 
     def record(self, innovation: Column, variance: Column, place: Places) -> None:
         """Take in innovations with variances ``(rows, b)``, NaN where nothing came; ``place`` says whose, distinct."""
@@ -66,23 +68,32 @@ class Fidelity:
             self.error2[:, place], self.covered[:, place] = error2, covered
 
     @staticmethod
-    def _fold(innovation: Column, variance: Column, error2: Column, covered: Column) -> None:
+    def _fold(innovation: Column, variance: Column, error2: NDArray[np.float32], covered: NDArray[np.float32]) -> None:
         """In place: NaN innovations change nothing."""
-        bounded = np.minimum(np.abs(innovation), _LARGEST)
-        square = bounded * bounded
-        came = square == square
-        inside = square <= Z2_90 * variance
-        np.copyto(error2, square, where=came & (error2 != error2))
-        square -= error2
-        square *= FORGET
-        np.add(error2, square, out=error2, where=came)
-        step = inside - covered
-        step *= FORGET
-        np.add(covered, step, out=covered, where=came)
+        with np.errstate(over="ignore", under="ignore"):
+            less, wide = innovation.astype(np.float32), variance.astype(np.float32)
+            np.clip(less, -_LARGEST, _LARGEST, out=less)
+            less *= less
+            wide *= np.float32(Z2_90)
+        inside = less <= wide
+        some = np.isnan(less.sum())
+        came = ~np.isnan(less) if some else np.True_
+        if np.isnan(error2.sum()):
+            np.copyto(error2, less, where=came & np.isnan(error2))
+        less -= error2
+        less *= np.float32(FORGET)
+        step = np.subtract(inside, covered, out=wide)
+        step *= np.float32(FORGET)
+        if some:
+            np.add(error2, less, out=error2, where=came)
+            np.add(covered, step, out=covered, where=came)
+        else:
+            error2 += less
+            covered += step
 
     def rmse(self) -> Column:
         """Root mean square innovation in the units of the reading rows; NaN before a first one."""
-        return np.sqrt(self.error2)
+        return np.sqrt(self.error2.astype(np.float64))
 
     def judge(self) -> NDArray[np.bool_]:
         """Twins of which some row is covered too seldom, until all rows are back above BACK_ABOVE, ``(n,)``."""
@@ -102,7 +113,7 @@ class FidelityShown:
     @classmethod
     def of(cls, fidelity: Fidelity) -> FidelityShown:
         return cls(
-            rmse=fidelity.rmse(), covered=fidelity.covered.copy(), drifting=fidelity.judge()
+            rmse=fidelity.rmse(), covered=fidelity.covered.astype(np.float64), drifting=fidelity.judge()
         )  # fmt: skip
 
 

@@ -76,11 +76,13 @@ def rounds(rows: NDArray[np.intp]) -> list[NDArray[np.intp]]:
     return list(np.split(by_rank, bounds))
 
 
-PORTION = 16384
-"""Numbers of a record that are worked on at a time: few enough for the memory of twenty steps to stay in the cache."""
+PORTION = 65_536
+"""Numbers of a record that are worked on at a time: few enough for a step's columns to stay in the cache."""
+FEWEST = 512
+"""Twins of a portion at least: numpy takes a record row by row, and short rows cost more than a full cache."""
 
 
 def portions(b: int, rows: int) -> list[slice]:
     """A round of ``b`` readings of ``rows`` numbers each, cut so that one portion has about ``PORTION`` numbers."""
-    size = max(PORTION // max(rows, 1), 64)
+    size = max(PORTION // max(rows, 1), FEWEST)
     return [slice(begin, begin + size) for begin in range(0, b, size)]

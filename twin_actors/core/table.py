@@ -246,8 +246,8 @@ class TwinTable:
             noise = noise + np.where(self._plan.measured[:, None] >= 0, drift2_h, 0.0) * age_h
         x, attributes, command = self.x[:, place], self.attributes[:, place], self.command.value[:, place]
         if self._joint is None:
-            expected = self._expected(x, attributes, command)
-            estimate = est.estimate_diagonal(self._plan, x, self.variance[:, place], expected, values, usable, noise)
+            expected, variance = self._expected(x, attributes, command), self.variance[:, place]
+            innovation, spread = est.fold_diagonal(self._plan, x, variance, expected, values, usable, noise)
         else:
             covariances = [covariance[..., place] for covariance in self.covariances]
             factors: list[Column] = []
@@ -261,8 +261,10 @@ class TwinTable:
             )
             for mine, changed in zip(self.covariances, covariances, strict=True):
                 mine[..., place] = changed
-        self.x[:, place] = self._limited(estimate.x)
-        self.variance[:, place] = estimate.variance
+            x, variance = estimate.x, estimate.variance
+            innovation, spread = estimate.innovation, estimate.innovation_variance
+        np.clip(x, self._low, self._high, out=x)
+        self.x[:, place], self.variance[:, place] = x, variance
         watched = run_of(self._watched)
         if len(self._watched):
             score = detect(
@@ -270,15 +272,15 @@ class TwinTable:
                 twins,
                 at_s,
                 values[watched],
-                estimate.innovation[watched],
-                estimate.innovation_variance[watched],
+                innovation[watched],
+                spread[watched],
                 self._rules.total[watched],
             )
             if isinstance(watched, slice):
                 self.score[watched, place] = score
             else:
                 self.score[watched[:, None], twins] = score
-        self.fidelity.record(estimate.innovation, estimate.innovation_variance, place)
+        self.fidelity.record(innovation, spread, place)
         if not self.windows.empty:
             self.windows.record(values, usable, at_s, twins)
         self.heard_at_s[place] = np.maximum(self.heard_at_s[place], at_s)
@@ -286,8 +288,7 @@ class TwinTable:
     def _limited(self, x: Column) -> Column:
         """States ``(S, …)`` within their declared limits; ``x`` is overwritten."""
         lift = (slice(None),) + (None,) * (x.ndim - 2)
-        np.maximum(x, self._low[lift], out=x)
-        return np.minimum(x, self._high[lift], out=x)
+        return np.clip(x, self._low[lift], self._high[lift], out=x)
 
     def _expected(self, x: Column, attributes: Column, command: Column) -> Column:
         """What each reading row should say; a row that measures nothing and is not observed expects NaN."""

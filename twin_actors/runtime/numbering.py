@@ -9,7 +9,7 @@ import numpy as np
 
 from twin_actors.runtime.notes import Note
 from twin_actors.store.base import NOBODY, Entry, Log
-from twin_actors.store.bundles import BUNDLE, numbers_of, renumbered
+from twin_actors.store.bundles import BUNDLE, expanded, numbers_of, renumbered
 
 
 class NumberedLog:
@@ -37,8 +37,20 @@ class NumberedLog:
         payload = entry.payload
         return entry._replace(payload=renumbered(payload, self._lasting[numbers_of(payload)]))
 
-    def read(self, first: int, limit: int) -> list[tuple[int, Entry]]:
-        return self._placed(self._log.read(first, limit))
+    def read(self, first: int, limit: int, *, together: bool = False) -> list[tuple[int, Entry]]:
+        found = self._log.read(first, limit, together=together)
+        if together and any(entry[0] == BUNDLE for _, entry in found):
+            return [placed for offset, entry in found for placed in self._placed_together(offset, entry)]
+        return self._placed(found)
+
+    def _placed_together(self, offset: int, entry: Entry) -> list[tuple[int, Entry]]:
+        """A bundle by places stays whole, unless an entity in it has gone."""
+        if entry[0] != BUNDLE:
+            return self._placed([(offset, entry)])
+        places = [self._places.get(number) for number in numbers_of(entry.payload).tolist()]
+        if None in places:
+            return self._placed(list(enumerate(expanded([entry]), start=offset)))
+        return [(offset, entry._replace(payload=renumbered(entry.payload, np.array(places, np.int32))))]
 
     def read_of(self, entity: int, **chosen: Any) -> list[tuple[int, Entry]]:
         return self._placed(self._log.read_of(self._numbers[entity], **chosen))

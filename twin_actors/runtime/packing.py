@@ -36,6 +36,7 @@ class Delivery(NamedTuple):
     payload: bytes
 
 
+_ELEMENT = struct.Struct("<i")
 _HEAD = struct.Struct("<iqi")
 _new = tuple.__new__  # a named tuple made by its class costs three times as much
 
@@ -68,6 +69,16 @@ def bundled(first: int, source: int, received_at_s: float, bundle: Bundle, eleme
 def inputs(delivery: Delivery) -> int:
     """How many inputs a delivery is."""
     return bundles.count(delivery[5]) if delivery[1] == BUNDLE else 1
+
+
+def first_offset(delivery: Delivery) -> int:
+    """The offset of the first input of a delivery."""
+    if delivery.place != BUNDLE:
+        return delivery.offset
+    payload = delivery.payload
+    (first,) = _ELEMENT.unpack_from(payload, len(payload) - 4 * bundles.count(payload))
+    (last,) = _ELEMENT.unpack_from(payload, len(payload) - 4)
+    return int(delivery.offset - last + first)
 
 
 def apart(delivery: Delivery) -> list[Delivery]:

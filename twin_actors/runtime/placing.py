@@ -32,8 +32,12 @@ CALM_S = 5.0
 AT_ONCE, AT_ONCE_LEAVING = 2, 8
 """Twin actors that move at the same time: few, so that most of the city goes on; more when their node is about to
 end, since each takes a second or so."""
+PAUSE_S = 0.2
+"""Between two groups, so that others get their turn."""
 CALL_S = 5.0
 STOP_S = 12.0
+STILL_S = 120.0
+ORDER_S = 10.0
 
 
 class Placer:
@@ -93,10 +97,15 @@ class Placer:
                 )
 
     @contextmanager
-    def still(self) -> Iterator[None]:
-        """No move is under way, and none begins, for the length of a with-block."""
-        with self._turn:
+    def still(self, within_s: float = STILL_S) -> Iterator[None]:
+        """No move is under way, and none begins, for the length of a with-block. Raises TimeoutError."""
+        if not self._turn.acquire(timeout=within_s):
+            moving = ", ".join(self._mover.under_way[:3]) or "something"
+            raise TimeoutError(f"{moving} is still being moved after {within_s:g} s: try again a little later")
+        try:
             yield
+        finally:
+            self._turn.release()
 
     def start(self) -> None:
         self._thread.start()
@@ -128,12 +137,14 @@ class Placer:
         ]
 
     def rebalance(self, dry_run: bool) -> dict[str, Any]:
-        """What would even the nodes out; unless ``dry_run`` it is begun."""
-        plan = evened(self._rooms(), self._standing())
-        if not dry_run:
+        """What would even the nodes out; unless ``dry_run`` it is begun. Raises TimeoutError while others move."""
+        if dry_run:
+            return _said(evened(self._rooms(), self._standing()))
+        with self.still(ORDER_S):  # what is on its way stands nowhere that could be reckoned with
+            plan = evened(self._rooms(), self._standing())
             with self._lock:
                 self._ordered = list(plan.moves)
-        return _said(plan)
+            return {**_said(plan), "count": self._mover.count}
 
     def drain(self, node: str, undo: bool) -> dict[str, Any]:
         """Close a node (by its address, or the beginning of its id) and begin to empty it; ``undo`` opens it again.
@@ -180,6 +191,7 @@ class Placer:
                         self._see()
                         self._mover.resume()
                         busy = self._work()
+                    self._stopping.wait(PAUSE_S if busy else 0.0)
                 self._trouble = ""
             except (*AWAY, StoreUnavailable) as error:
                 self._trouble = f"{type(error).__name__}: {str(error).splitlines()[0]}"

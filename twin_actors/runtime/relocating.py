@@ -35,11 +35,10 @@ def moves(call: Call, last: int) -> pd.DataFrame:
 
 def rebalance(call: Call, *, dry_run: bool, deadline_s: float, progress: Progress | None) -> pd.DataFrame:
     """The moves that even the nodes out; unless ``dry_run`` they are made. Raises TimeoutError."""
-    before = call("controller", "moves", 0)["count"]
     said = call("controller", "rebalance", dry_run, again=False)
     if dry_run or not said["moves"]:
         return _frame(said["moves"], ("actor", "source", "target"))
-    total = len(said["moves"])
+    total, before = len(said["moves"]), said["count"]
     idle = 0
 
     def done() -> bool:

@@ -20,6 +20,7 @@ from twin_actors.runtime.packing import (
     apart,
     bundled,
     each_input,
+    first_offset,
     inputs,
     pack,
 )
@@ -69,8 +70,8 @@ class Routing:
         for number, each in sorted(enumerate(placed), key=lambda item: item[1].place):
             each.share.entities.append(number)
         self._shares = list(self.shares.values())
-        order = {id(share): number for number, share in enumerate(self._shares)}
-        self._share_of = np.array([order[id(each.share)] for each in placed], np.int32)
+        self._index = {name: number for number, name in enumerate(self.shares)}
+        self._share_of = np.array([self._index[each.share.name] for each in placed], np.int32)
         self._place_of = np.array([each.place for each in placed], np.int32)
         self.epoch = epoch
         self.backlog = backlog
@@ -257,8 +258,8 @@ class Routing:
             if not share.in_memory:
                 share.oldest_s = wall_s
             if share.spilled_from is not None or share.in_memory >= self._in_memory:
-                for element in elements.tolist():
-                    share.spill(first + element, int(bundle.numbers[element]), 1)
+                share.spill_together((first + elements).tolist(), bundle.numbers[elements].tolist())
+                self._pressed = self._pressed or share.load >= self.backlog
             elif singly:
                 share.waiting.extend(
                     _new(Delivery, (first + element, place, READING, source, received_at_s, payloads[element]))
@@ -322,9 +323,11 @@ class Routing:
         """Read from the log what did not wait in memory, until enough waits again or nothing is left there."""
         while share.spilled_from is not None and share.in_memory < self._in_memory:
             stop = min(share.spilled_from + READ_AT_ONCE, self.committed_until)
-            for delivery, number in self._from_log(share, share.spilled_from, stop):
+            for delivery in self._from_log(share, share.spilled_from, stop):
                 share.waiting.append(delivery)
-                share.unspill(delivery.offset, number, self._readings(delivery.channel, delivery.payload))
+                share.bundled += inputs(delivery) - 1
+                for offset, number, readings in self._counted(share, delivery):
+                    share.unspill(offset, number, readings)
             share.read_until(stop, done=stop >= self.committed_until)
 
     def confirm(self, share: Share, reply: Reply) -> list[tuple[Refused, Delivery]]:
@@ -352,7 +355,7 @@ class Routing:
         return refused
 
     def _logged(self, share: Share, offset: int) -> Delivery | None:
-        return next((delivery for delivery, _ in self._from_log(share, offset, offset + 1)), None)
+        return next((each for delivery in self._from_log(share, offset, offset + 1) for each in apart(delivery)), None)
 
     def rewind(self, share: Share, reached: int) -> None:
         """Prepare to resend everything after ``reached``, the last input that the actor has applied.
@@ -382,9 +385,17 @@ class Routing:
         """(offset, entity number, readings) of everything that the log holds for a share from an offset on."""
         while first < self.committed_until:
             stop = min(first + READ_AT_ONCE, self.committed_until)
-            for delivery, number in self._from_log(share, first, stop):
-                yield delivery.offset, number, self._readings(delivery.channel, delivery.payload)
+            for delivery in self._from_log(share, first, stop):
+                yield from self._counted(share, delivery)
             first = stop
+
+    def _counted(self, share: Share, delivery: Delivery) -> list[tuple[int, int, int]]:
+        """(offset, entity number, readings) of what is in a delivery."""
+        entities = share.entities
+        if delivery.place == BUNDLE:
+            return [(offset, entities[place], 1) for offset, place in each_input(delivery)]
+        readings = self._readings(delivery.channel, delivery.payload)
+        return [(delivery.offset, entities[delivery.place], readings)]
 
     @staticmethod
     def _readings(channel: int, payload: bytes) -> int:
@@ -397,18 +408,22 @@ class Routing:
         if not counted:
             share.spilled_from = None
 
-    def _from_log(self, share: Share, first: int, stop: int) -> Iterator[tuple[Delivery, int]]:
+    def _from_log(self, share: Share, first: int, stop: int) -> Iterator[Delivery]:
         if first >= stop:
             return
-        for offset, entry in self._log.read(first, stop - first):
+        for offset, entry in self._log.read(first, stop - first, together=not share.quarantined):
+            if entry.entity == BUNDLE:
+                bundle = bundles.unpack(entry.payload)
+                own = np.flatnonzero(self._share_of[bundle.numbers] == self._index[share.name]).astype(np.int32)
+                if len(own):
+                    part = bundle.part(own, self._place_of[bundle.numbers[own]])
+                    yield bundled(offset, entry.source, entry.received_at_s, part, own)
+                continue
             if entry.channel >= FIRST_NOTE or offset in share.quarantined:
                 continue
             where = self.placed[entry.entity]
             if where.share is share:
-                yield (
-                    Delivery(offset, where.place, entry.channel, entry.source, entry.received_at_s, entry.payload),
-                    entry.entity,
-                )
+                yield Delivery(offset, where.place, entry.channel, entry.source, entry.received_at_s, entry.payload)
 
     def logged(self, offset: int) -> Entry:
         """What the log holds at an offset. Raises LogTrimmed."""
@@ -444,8 +459,27 @@ class Routing:
             late=counted("late"),
             dead_lettered=counted("dead_lettered") + accounts.total_dead,
             shed=accounts.total_shed,
-            in_flight=sum(readings for *_, readings in self.on_their_way()),
+            in_flight=self.in_flight(),
         )
+
+    def in_flight(self) -> int:
+        """All of ``on_their_way``, counted bundle by bundle."""
+        found = sum(_readings_of(entry) for entry in (*self._committing, *self._fresh))
+        for share in self.shares.values():
+            known = share.outcomes.offset
+            for delivery in (*share.under_way, *share.waiting):
+                if delivery.offset <= known:
+                    continue
+                if delivery.place == BUNDLE:
+                    if first_offset(delivery) > known:
+                        found += inputs(delivery)
+                    else:
+                        found += sum(offset > known for offset, _ in each_input(delivery))
+                elif delivery.channel == READING:
+                    found += count_readings(delivery.payload)
+            found += sum(count_readings(entry.payload) for entry in share.held.values())
+            found += sum(share.spilled_readings.values())
+        return found
 
     def on_their_way(self) -> Iterator[tuple[str, int, int, int]]:
         """(share, offset, entity number, readings) of every message not yet known to be applied.
@@ -545,6 +579,12 @@ class Routing:
             elif isinstance(note, notes.Quarantine):
                 self.accounts.bury(entry.entity, note.readings)
                 self.placed[entry.entity].share.quarantined[note.offset] = note.detail
+
+
+def _readings_of(entry: Entry) -> int:
+    if entry.entity == BUNDLE:
+        return bundles.count(entry.payload)
+    return count_readings(entry.payload) if entry.channel == READING else 0
 
 
 def _wanted(delivery: Delivery, offsets: set[int]) -> list[Delivery]:

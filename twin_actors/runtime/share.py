@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from twin_actors.runtime.holder import NOTHING_APPLIED, Outcomes
@@ -33,7 +34,7 @@ class Share:
     idle_until: int = 0
     spilled_from: int | None = None  # where in the log to go on reading; None: all that waits is in memory
     spilled: int = 0
-    spilled_readings: dict[int, int] = field(default_factory=dict)  # by entity, of those not known to be applied
+    spilled_readings: Counter[int] = field(default_factory=Counter)  # by entity, of those not known to be applied
     held: dict[int, Entry] = field(default_factory=dict)  # the newest reading of each entity, not logged yet
     shed: int = 0
     oldest_s: float = 0.0  # when the first waiting input was committed, on the router's own clock
@@ -85,17 +86,30 @@ class Share:
             self.spilled_from = offset
         self.spilled += 1
         if readings and offset > self.outcomes.offset:
-            self.spilled_readings[entity] = self.spilled_readings.get(entity, 0) + readings
+            self.spilled_readings[entity] += readings
 
     def unspill(self, offset: int, entity: int, readings: int) -> None:
         """An input has been read from the log and waits in memory."""
         self.spilled -= 1
         if readings and offset > self.outcomes.offset:
-            left = self.spilled_readings.get(entity, 0) - readings
+            left = self.spilled_readings[entity] - readings
             if left:
                 self.spilled_readings[entity] = left
             else:
                 self.spilled_readings.pop(entity, None)
+
+    def spill_together(self, offsets: Sequence[int], entities: Sequence[int]) -> None:
+        """The same for one reading each of some entities, by rising offsets."""
+        if self.spilled_from is None:
+            self.spilled_from = offsets[0]
+        self.spilled += len(offsets)
+        if offsets[0] > self.outcomes.offset:
+            self.spilled_readings.update(entities)
+        else:
+            known = self.outcomes.offset
+            self.spilled_readings.update(
+                entity for offset, entity in zip(offsets, entities, strict=True) if offset > known
+            )
 
     def read_until(self, offset: int, *, done: bool) -> None:
         """The log has been read up to an offset; ``done``: to its end, so that nothing can be left there."""
@@ -103,7 +117,7 @@ class Share:
         if done:
             # whatever has been counted and not been found is missing: it must show in the ledger, not hide in here
             self.spilled = 0
-            self.spilled_readings = {}
+            self.spilled_readings = Counter()
 
     def take_over(self, older: Share) -> None:
         """Stand where another router's share of the same twin actor stood: what it had before it waits in the log."""
@@ -115,7 +129,7 @@ class Share:
         """Everything from an offset on is to be read from the log again."""
         self.waiting.clear()
         self.bundled = 0
-        self.spilled, self.spilled_readings = 0, {}
+        self.spilled, self.spilled_readings = 0, Counter()
         self.spilled_from = spilled_from
 
 

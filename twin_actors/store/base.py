@@ -120,8 +120,11 @@ class Log(Protocol):
         anywhere else, since then another process writes it with the same epoch.
         """
 
-    def read(self, first: int, limit: int) -> list[tuple[int, Entry]]:
-        """Up to ``limit`` entries from offset ``first`` on. Raises LogTrimmed, StoreUnavailable."""
+    def read(self, first: int, limit: int, *, together: bool = False) -> list[tuple[int, Entry]]:
+        """The entries of ``limit`` offsets from ``first`` on. Raises LogTrimmed, StoreUnavailable.
+
+        With ``together`` a bundle that lies wholly within may come as one entry, with the offset of its first reading.
+        """
 
     def read_of(
         self, entity: int, *, since_s: float = ..., until_s: float = ..., first: int = 0

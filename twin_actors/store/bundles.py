@@ -156,17 +156,24 @@ def expanded(entries: Iterable[Entry]) -> Iterator[Entry]:
             yield entry
 
 
-def span(entries: Sequence[Entry], first: int, stop: int) -> list[Entry]:
-    """The entries ``first`` … ``stop`` − 1 of those that a group stands for; only what they need is taken apart."""
-    found: list[Entry] = []
-    at = 0
+def span(
+    entries: Iterable[Entry], at: int, first: int, stop: int, *, together: bool = False
+) -> list[tuple[int, Entry]]:
+    """What entries that begin at offset ``at`` hold at ``first`` … ``stop`` − 1, with the offsets.
+
+    Only what that needs is taken apart; with ``together`` bundles that lie wholly within stay whole.
+    """
+    found: list[tuple[int, Entry]] = []
     for entry in entries:
         held = inputs(entry)
         if at >= stop:
             break
         if at + held > first:
-            single = [entry] if entry[0] != BUNDLE else unpack(entry[4]).entries(entry)
-            found += single[max(first - at, 0) : stop - at]
+            if entry[0] != BUNDLE or (together and first <= at and at + held <= stop):
+                found.append((at, entry))
+            else:
+                single = unpack(entry[4]).entries(entry)[max(first - at, 0) : stop - at]
+                found += enumerate(single, start=max(first, at))
         at += held
     return found
 

@@ -69,8 +69,11 @@ def pack(entries: Sequence[Entry]) -> bytes:
     )
 
 
-def unpack(first: int, blob: bytes) -> Group:
-    """The inverse of ``pack``; ``first`` is the offset of the first entry. Raises StoreDamaged."""
+def unpack(first: int, blob: bytes, *, together: bool = False) -> Group:
+    """The inverse of ``pack``; ``first`` is the offset of the first entry. Raises StoreDamaged.
+
+    With ``together`` bundles stay whole: then offsets do not rise by one an entry, see ``bundles.span``.
+    """
     count = _HEAD.unpack_from(blob)[0] if len(blob) >= _HEAD.size else 0
     at = _HEAD.size
     if count == 0 or len(blob) < at + count * PER_ENTRY_BYTES:
@@ -84,7 +87,7 @@ def unpack(first: int, blob: bytes) -> Group:
     if ends[-1] != len(blob):
         raise StoreDamaged(f"the group at offset {first} has {len(blob)} bytes where its columns say {ends[-1]}")
     group = Group(first, entities, channels, sources, received, ends - lengths, ends, blob)
-    return _apart(group) if (entities == BUNDLE).any() else group
+    return _apart(group) if not together and (entities == BUNDLE).any() else group
 
 
 def _apart(group: Group) -> Group:

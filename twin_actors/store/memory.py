@@ -55,7 +55,7 @@ class MemoryLog:
             self._bytes += sum(map(_size, entries))
         return first
 
-    def read(self, first: int, limit: int) -> list[tuple[int, Entry]]:
+    def read(self, first: int, limit: int, *, together: bool = False) -> list[tuple[int, Entry]]:
         if first < self._first:
             raise LogTrimmed(f"offset {first} was trimmed; the log begins at {self._first}")
         found: list[tuple[int, Entry]] = []
@@ -64,7 +64,7 @@ class MemoryLog:
             at = self._firsts[place]
             if at >= stop:
                 break
-            found += enumerate(span(self._groups[place], max(first - at, 0), stop - at), start=max(first, at))
+            found += span(self._groups[place], at, first, stop, together=together)
         return found
 
     def _place(self, offset: int) -> int:
@@ -91,7 +91,7 @@ class MemoryLog:
         del self._groups[:place], self._firsts[:place]
         self._first = before
         if self._groups and before > self._firsts[0]:
-            left = tuple(span(self._groups[0], before - self._firsts[0], self._next))
+            left = tuple(entry for _, entry in span(self._groups[0], self._firsts[0], before, self._next))
             self._bytes += sum(map(_size, left)) - sum(map(_size, self._groups[0]))
             self._groups[0], self._firsts[0] = left, before
 

@@ -206,7 +206,7 @@ class PostgresLog:
 
     # -- reading -----------------------------------------------------------------------------------------------
 
-    def read(self, first: int, limit: int) -> list[tuple[int, Entry]]:
+    def read(self, first: int, limit: int, *, together: bool = False) -> list[tuple[int, Entry]]:
         if limit <= 0:
             return []
         number = self._number_of()

@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 
 from twin_actors.store.base import Entry, LogTrimmed, StaleEpoch, StoreDamaged
-from twin_actors.store.bundles import BUNDLE, count_inputs, numbers_of
+from twin_actors.store.bundles import BUNDLE, count_inputs, inputs, numbers_of, span
 from twin_actors.store.groups import Group, pack, unpack
 from twin_actors.store.history import Resolution, Rolled
 from twin_actors.store.rollups import Buckets
@@ -83,7 +83,7 @@ class SqliteLog:
 
     # -- reading -----------------------------------------------------------------------------------------------
 
-    def read(self, first: int, limit: int) -> list[tuple[int, Entry]]:
+    def read(self, first: int, limit: int, *, together: bool = False) -> list[tuple[int, Entry]]:
         stop = first + limit
 
         def work() -> list[tuple[int, Entry]]:
@@ -97,14 +97,22 @@ class SqliteLog:
                         f"log {self.share}: offset {first} is older than retention; the log begins at {kept_from}"
                     )
                 files = _files(connection, first, stop)
-                for group in self._groups(connection, max(first, sealed_to), stop):
-                    found += group.entries(slice(max(first - group.first, 0), stop - group.first))
+                begin = max(first, sealed_to)
+                for group in self._groups(connection, begin, stop, together=together):
+                    if together and (group.entities == BUNDLE).any():
+                        entries = [entry for _, entry in group.entries()]
+                        found += span(entries, group.first, begin, stop, together=True)
+                    else:
+                        found += group.entries(slice(max(first - group.first, 0), stop - group.first))
             sealed = [each for file in files for each in self._history.read(file, first, stop)]
             return sealed + found
 
         found = self._with_files(work) if limit > 0 else []
-        if found and (found[0][0] != first or found[-1][0] != first + len(found) - 1):
-            raise StoreDamaged(f"log {self.share}: entries are missing between offsets {first} and {found[-1][0]}")
+        if found:
+            last, entry = found[-1]
+            whole = count_inputs(entry for _, entry in found) if together else len(found)
+            if found[0][0] != first or last + inputs(entry) != first + whole:
+                raise StoreDamaged(f"log {self.share}: entries are missing between offsets {first} and {last}")
         return found
 
     def read_of(
@@ -162,6 +170,7 @@ class SqliteLog:
         since_s: float = -math.inf,
         until_s: float = math.inf,
         bit: int = -1,
+        together: bool = False,
     ) -> Iterator[Group]:
         """Groups with an entry at ``first`` … ``stop`` − 1 whose times of receipt overlap [since_s, until_s).
 
@@ -175,7 +184,7 @@ class SqliteLog:
         )
         for row in rows:
             if row[0] + row[1] > first:
-                yield unpack_checked(self.share, *row)
+                yield unpack_checked(self.share, *row, together=together)
 
     def rolled(self) -> tuple[int, Iterator[tuple[Resolution, Buckets]]]:
         with self._file.read() as connection:
@@ -260,12 +269,13 @@ def _files(
     return [file for (file,) in rows]
 
 
-def unpack_checked(share: str, first: int, count: int, crc: int, blob: bytes) -> Group:
+def unpack_checked(share: str, first: int, count: int, crc: int, blob: bytes, *, together: bool = False) -> Group:
     """A row of ``groups`` as a group. Raises StoreDamaged when a byte of it has changed since it was written."""
     if zlib.crc32(blob) != crc:
         raise StoreDamaged(f"log {share}: the group at offset {first} is damaged; restore it from a backup")
-    group = unpack(first, blob)
-    if len(group.entities) != count:
+    group = unpack(first, blob, together=together)
+    held = len(group.entities) if not together else count_inputs(entry for _, entry in group.entries())
+    if held != count:
         raise StoreDamaged(f"log {share}: the group at offset {first} does not hold {count} entries")
     return group
 
