@@ -16,7 +16,7 @@ from twin_actors.core.showing import Stamp
 from twin_actors.core.view import CommandTo, Parameters, Policy, Proposal, View
 from twin_actors.runtime.council import ALLOCATION, Council
 from twin_actors.runtime.looking import Looks
-from twin_actors.runtime.pace import MOST_NAMED, Pace, TickNote
+from twin_actors.runtime.pace import MOST_NAMED, Pace, TickNote, words
 from twin_actors.runtime.turns import Turns
 from twin_actors.runtime.twin_actor import Look
 
@@ -211,6 +211,7 @@ def test_an_older_incarnation_is_not_believed_and_stamps_are_told() -> None:
 def test_a_status_names_the_oldest_and_counts_all() -> None:
     pace = Pace()
     assert pace.summary(2.0)["short_ticks"] == 0
+    assert words(pace.summary(2.0)) == ""
     many = {f"twin:{number}": float(number) for number in range(50)}
     pace.note(TickNote(tick=1, at_s=T0, look_s=1.0, decide_s=0.1, late=many, left_out={"shed_load": 2}))
     pace.note(TickNote(tick=2, at_s=T0 + 2, look_s=0.1, decide_s=0.1))
@@ -218,6 +219,8 @@ def test_a_status_names_the_oldest_and_counts_all() -> None:
     said = pace.summary(2.0)
     assert (said["actors_late"], said["oldest_late_s"], said["late_looks"], said["short_ticks"]) == (50, 49.0, 100, 2)
     assert said["policies_postponed"] == 1
+    assert words(said).startswith("the last tick went on without twin actors twin:49 (49 s old), twin:48 (48 s old)")
+    assert words(said).endswith("and 40 more")
     assert list(said["left_out"]["actors"]) == [f"twin:{number}" for number in range(49, 49 - MOST_NAMED, -1)]
     assert [note.tick for note in pace.short(10)] == [1, 3]
     assert pace.short(0) == []
