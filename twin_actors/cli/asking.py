@@ -43,7 +43,7 @@ def query(
     columns: Annotated[str, typer.Option(help="Columns, divided by commas; 'all' for every one.")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """List the twins of a kind for which an expression over their columns holds, as of the last tick."""
+    """List the twins of a kind for which an expression over their columns holds."""
     name, kind, expression = _query_words(words)
     voice = Voice(as_json)
     with connected(name) as city:
@@ -55,6 +55,8 @@ def query(
     if not as_json:
         rows = _with_words(kind, rows)
     voice.result(rows, table(rows, ("entity", *wanted), title=f"{found:,} of kind {kind}"))
+    if late := frame.attrs["late"]:
+        voice.warn(f"as they were last seen, because their twin actors do not answer: twins of {', '.join(late)}")
     if found > most:
         voice.warn(f"… and {found - most:,} more; --limit shows them")
 

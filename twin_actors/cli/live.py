@@ -54,6 +54,8 @@ def rendered(city: str, now: Look, before: Look | None = None) -> RenderableType
     from rich.console import Group
     from rich.text import Text
 
+    from twin_actors.runtime import pace
+
     if now.status is None or now.ledger is None:
         return Text(f"{city}: {now.error}", style="yellow")
     council, router = now.status["aggregator"], now.status["router"]
@@ -79,6 +81,8 @@ def rendered(city: str, now: Look, before: Look | None = None) -> RenderableType
             f"{council['commands_expired']:,} expired, {council['emergencies_open']:,} emergencies open"
         ),
     ]
+    if short := pace.words(council):
+        parts.append(Text(f"left out {short}", style="yellow"))
     for decision in now.decisions:
         line = f"  {moment(decision['at_s'])[11:]} {decision['policy']} ({decision['mode']}): {decision['reason']}"
         parts.append(Text(line, overflow="ellipsis", no_wrap=True))

@@ -25,11 +25,16 @@ def ps(
 ) -> None:
     """List the cities that run on this machine, with their uptime and processes; or one city's twin actors."""
     from twin_actors.runtime import launching
+    from twin_actors.runtime.pace import words
 
     if city is not None:
         with connected(city) as there:
             actors = frame_records(actors_of(there))
-        Voice(as_json).result(actors, table([{**each, "node": (each["node"] or "")[:8]} for each in actors]))
+            short = words(there.status()["aggregator"])
+        voice = Voice(as_json)
+        voice.result(actors, table([{**each, "node": (each["node"] or "")[:8]} for each in actors]))
+        if short:
+            voice.warn(short)
         return
 
     cities = [described(record) for record in launching.cities().values()]

@@ -23,6 +23,7 @@ from twin_actors.runtime.fleets import FleetTopics
 from twin_actors.runtime.launching import CityNotFound, LaunchRefused, Progress, Record
 from twin_actors.runtime.merging import merged_letters, merged_status
 from twin_actors.runtime.metrics import Sample, gather
+from twin_actors.runtime.pace import TickNote
 from twin_actors.runtime.plan import PLAN_FILE, CityPlan
 from twin_actors.runtime.reshaping import Reshaped
 from twin_actors.store import DeadLetter, LetterState, Store, erase_store
@@ -425,6 +426,11 @@ class City(Reshaped, Asking):
             raise ValueError(f"say what to set: {', '.join(layout.fields) or 'this kind takes no commands'}")
         checked = {name: _checked(layout, name, value) for name, value in values.items()}
         return str(self._call("aggregator", "order", entity, checked, reason, again=False))
+
+    def ticks(self, last: int = 10) -> pd.DataFrame:
+        """The last ticks that had to leave something out: ``late`` twin actors with the age in s of what the view has
+        of them, policies ``left_out`` with the number of ticks in a row, and the wall seconds that it took."""
+        return _records(self._call("aggregator", "ticks", last), TickNote, "tick")
 
     def status(self) -> dict[str, Any]:
         """Everything that the aggregator, the routers and the controller say about themselves.

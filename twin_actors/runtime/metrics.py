@@ -94,6 +94,15 @@ _OF_AGGREGATOR: Mapping[str, Metric] = {
     "epoch": Metric("twin_actors_aggregator_epoch", "How often the aggregator has been started, ever"),
     "tick": Metric("twin_actors_ticks_total", "Ticks since the city began", counter=True),
     "tick_wall_s": Metric("twin_actors_tick_seconds", "How long the last tick took, s"),
+    "tick_budget_s": Metric("twin_actors_tick_budget_seconds", "How long a tick may look and start policies, s"),
+    "short_ticks": Metric("twin_actors_short_ticks_total", "Ticks that had to leave something out", counter=True),
+    "actors_late": Metric("twin_actors_tick_late_actors", "Twin actors that the last tick went on without"),
+    "oldest_late_s": Metric("twin_actors_tick_oldest_late_seconds", "Age of the oldest part of the view of those, s"),
+    "late_looks": Metric("twin_actors_late_looks_total", "Times a tick went on without a twin actor", counter=True),
+    "policies_left_out": Metric("twin_actors_tick_policies_left_out", "Policies that the last tick had no time for"),
+    "policies_postponed": Metric(
+        "twin_actors_policies_postponed_total", "Times a policy was left for the next tick", counter=True
+    ),
     "failed_ticks": Metric("twin_actors_failed_ticks_total", "Ticks that ended with an error", counter=True),
     "decisions": Metric("twin_actors_decisions_total", "Decisions of policies and people", counter=True),
     "alerts_raised": Metric("twin_actors_alerts_raised_total", "Alerts of twins ever raised", counter=True),

@@ -32,6 +32,22 @@ class TickNote:
         return bool(self.late or self.left_out)
 
 
+def words(said: Mapping[str, Any]) -> str:
+    """What the last tick left out, in a line for people; empty: nothing. ``said`` is what ``Pace.summary`` said."""
+    parts = []
+    if said["actors_late"]:
+        named = ", ".join(
+            f"{name} ({'never seen' if age_s == float('inf') else f'{age_s:.0f} s old'})"
+            for name, age_s in said["left_out"]["actors"].items()
+        )
+        more = said["actors_late"] - len(said["left_out"]["actors"])
+        parts.append(f"twin actors {named}" + (f" and {more} more" if more else ""))
+    if said["policies_left_out"]:
+        named = ", ".join(f"{name} ({count}x in a row)" for name, count in said["left_out"]["policies"].items())
+        parts.append(f"for want of time {named}")
+    return f"the last tick went on without {'; '.join(parts)}" if parts else ""
+
+
 class Pace:
     """The last ticks that left something out, and counts over all."""
 

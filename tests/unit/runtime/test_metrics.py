@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from twin_actors.core.ledger import Ledger
 from twin_actors.runtime.metrics import METRICS, MOST_ACTORS, Sample, chosen, exposition, gather, samples
+from twin_actors.runtime.pace import Pace
 
 LEDGER = Ledger(received=10, applied=6, duplicate=1, late=1, dead_lettered=1, shed=0, in_flight=1)
 
@@ -34,7 +35,8 @@ def status(actors: Mapping[str, Any] | None = None) -> dict[str, Any]:
             "actors": {"twins:00001": actor()} if actors is None else actors,
         },
         "aggregator": {
-            "epoch": 1, "tick": 30, "tick_wall_s": 0.004, "failed_ticks": 0, "decisions": 4, "alerts_raised": 3,
+            "epoch": 1, "tick": 30, "tick_wall_s": 0.004, **Pace().summary(2.0),
+            "failed_ticks": 0, "decisions": 4, "alerts_raised": 3,
             "emergencies": 2, "emergencies_open": 1, "units": 5, "units_busy": 2, "commands_sent": 5,
             "commands_acknowledged": 3, "commands_rejected": 1, "commands_expired": 1, "commands_open": 0,
             "commands_postponed": 0,
