@@ -62,7 +62,10 @@ def running(name: str, port: int, count: int, qos: int, more: tuple[str, ...] = 
         assert process.stderr is not None
         if process.stdout.readline().strip() != "ready":
             process.wait(30)
-            raise PeerSkipped((process.stderr.read().strip().splitlines() or ["it ended without a word"])[-1])
+            words = process.stderr.read().strip()
+            if "Traceback" in words or not words:
+                raise RuntimeError(f"{name} did not come up: {words[-2000:]}")
+            raise PeerSkipped(words.splitlines()[-1])  # it says why it cannot run here
         yield process
     finally:
         watch.cancel()
