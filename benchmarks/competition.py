@@ -217,7 +217,7 @@ def measure(count: int, pairs: int, twins: int, names: list[str], broker_count: 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=100_000, help="readings per run")
-    parser.add_argument("--broker-count", type=int, default=40_000, help="readings per run of the brokers; 0: none")
+    parser.add_argument("--broker-count", type=int, default=20_000, help="readings per run of the brokers; 0: none")
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--twins", type=int, default=10_000)
     parser.add_argument("--peers", default=",".join(PEERS), help="which, divided by commas; the first also at QoS 1")
