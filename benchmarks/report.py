@@ -64,10 +64,9 @@ PARTS: dict[str, Part] = {
 WHY = {
     "ingest, QoS 0": "paho's reading of packets, the broker and the router share the cores: processor time in its row",
     "ingest, QoS 1": "acknowledgements wait for the disk: the log's own microseconds are in its rows",
-    "gateway batches": "router and twin actors share the cores with load and broker: processor time in the part's results",
+    "gateway batches": "router and twin actors share the cores with load and broker: see the part's own results",
     "latency": "the router groups what comes before it commits and delivers, and waits for its turn on a core",
     "launch": "its longest phases are in the remark",
-    "memory per twin": "the columns in the remark, mostly a weekly profile; the rest are copies",
     "query": "its parts are in the remark",
     "idle city": "the processes that used most are in the remark; the peer is Ray's own share",
     "processor time per reading, 4 nodes": "the parts are in results/city_nodes.json",
