@@ -40,6 +40,7 @@ lint: $(STAMP) ## ruff (lint and format), mypy, import-linter
 bench: $(STAMP) ## measure everything beside its peers, into benchmarks/report.md (half an hour; ARGS="--parts ingest")
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/python benchmarks/report.py $(ARGS)
+	$(BIN)/python benchmarks/scaling.py --write
 
 clean: ## remove what can be made again (the virtual environment, caches, builds)
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

@@ -55,15 +55,36 @@ def eventually(holds: Any, within_s: float, says: str) -> Any:
         time.sleep(0.1)  # the pace of asking; the loop has a deadline
 
 
-def launch(twins: int) -> tuple[Any, float]:
-    """A city of so many twins, and the seconds until every twin has answered."""
+class Phases:
+    """Seconds between a launch's own reports of what it does."""
+
+    def __init__(self) -> None:
+        self._at: list[tuple[str, float]] = [("reading the scenario", time.monotonic())]
+
+    def tell(self, what: str, done: int, total: int) -> None:
+        """The progress callback of City.launch."""
+        if what != self._at[-1][0]:
+            self._at.append((what, time.monotonic()))
+
+    def seconds(self) -> dict[str, float]:
+        """By phase, the last one until now."""
+        ends = [at for _, at in self._at[1:]] + [time.monotonic()]
+        spent: dict[str, float] = {}
+        for (what, at), end in zip(self._at, ends, strict=True):
+            spent[what] = round(spent.get(what, 0.0) + end - at, 3)
+        return spent
+
+
+def launch(twins: int) -> tuple[Any, float, dict[str, float]]:
+    """A city of so many twins, the seconds until every twin has answered, and of which phases they are made."""
     from twin_actors import City
 
     file = Path(tempfile.mkdtemp()) / "bench.yaml"
     file.write_text(SCENARIO.format(twins=twins))
     began = time.monotonic()
-    city = City.launch(file, deadline_s=DEADLINE_S)
-    return city, time.monotonic() - began
+    phases = Phases()
+    city = City.launch(file, deadline_s=DEADLINE_S, progress=phases.tell)
+    return city, time.monotonic() - began, phases.seconds()
 
 
 def twin_actor_bytes(city: Any) -> float:
@@ -110,7 +131,10 @@ def ticks(city: Any, count: int) -> list[float]:
 
 
 def query(city: Any, twins: int) -> dict[str, float]:
-    """Milliseconds for a query over all twins and for the whole frame; the answer is checked against what was said."""
+    """Milliseconds for a query over all twins, the whole frame, and its columns alone as they cross to this process.
+
+    The answer is checked against what was said.
+    """
     from load import readings
 
     def timed(call: Any) -> tuple[float, Any]:
@@ -121,6 +145,9 @@ def query(city: Any, twins: int) -> dict[str, float]:
             spent.append((time.perf_counter() - began) * 1000)
         return statistics.median(spent), answer
 
+    # the frame is as of the last tick, and a tick does not wait for a twin actor that is slow
+    eventually(lambda: bool((city.frame(KIND)["age_s"] < float("inf")).all()), 120.0, "every twin seen by a tick")
+    columns_ms, _ = timed(lambda: city._call("aggregator", "columns", KIND))
     frame_ms, frame = timed(lambda: city.frame(KIND))
     assert len(frame) == twins
     query_ms, chosen = timed(lambda: city.query(KIND, f"{FIELD} > {THRESHOLD_PPH}"))
@@ -128,7 +155,7 @@ def query(city: Any, twins: int) -> dict[str, float]:
     # a first reading moves a twin to within 1 % of it: those well above must be there, those well below must not
     assert {e for e, v in said.items() if v > THRESHOLD_PPH * 1.02} <= set(chosen.index)
     assert not {e for e, v in said.items() if v < THRESHOLD_PPH * 0.98} & set(chosen.index)
-    return {"query_ms": query_ms, "frame_ms": frame_ms, "query_found": len(chosen)}
+    return {"query_ms": query_ms, "frame_ms": frame_ms, "columns_ms": columns_ms, "query_found": len(chosen)}
 
 
 def dictionary_query(twins: int) -> dict[str, float]:
@@ -268,7 +295,7 @@ def idle_ray(actors: int, seconds: float) -> float:
 
 def of_size(twins: int, empty_bytes: float, *, idle_s: float) -> dict[str, Any]:
     """Everything of one size; ``empty_bytes``: what a twin actor of one twin takes."""
-    city, launch_s = launch(twins)
+    city, launch_s, phases = launch(twins)
     try:
         one_reading_each(city, twins)
         actors = len(city.plan.actors)
@@ -276,6 +303,7 @@ def of_size(twins: int, empty_bytes: float, *, idle_s: float) -> dict[str, Any]:
         used = twin_actor_bytes(city)
         result: dict[str, Any] = {
             "launch_s": launch_s,
+            "launch_by_phase_s": phases,
             "twin_actors": actors,
             "bytes_per_twin": (used - actors * empty_bytes) / twins,
             "column_bytes_per_twin": column_bytes_per_twin(city),
@@ -301,7 +329,7 @@ def of_size(twins: int, empty_bytes: float, *, idle_s: float) -> dict[str, Any]:
 
 def empty_actor_bytes() -> float:
     """What a twin actor takes that has one twin: measured in a city with one twin an actor."""
-    city, _ = launch(os.cpu_count() or 1)
+    city, *_ = launch(os.cpu_count() or 1)
     try:
         ticks(city, 1)
         return twin_actor_bytes(city) / len(city.plan.actors)

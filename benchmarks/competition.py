@@ -62,7 +62,10 @@ def running(name: str, port: int, count: int, qos: int, more: tuple[str, ...] = 
         assert process.stderr is not None
         if process.stdout.readline().strip() != "ready":
             process.wait(30)
-            raise PeerSkipped((process.stderr.read().strip().splitlines() or ["it ended without a word"])[-1])
+            words = process.stderr.read().strip()
+            if "Traceback" in words or not words:
+                raise RuntimeError(f"{name} did not come up: {words[-2000:]}")
+            raise PeerSkipped(words.splitlines()[-1])  # it says why it cannot run here
         yield process
     finally:
         watch.cancel()
@@ -214,7 +217,7 @@ def measure(count: int, pairs: int, twins: int, names: list[str], broker_count: 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=100_000, help="readings per run")
-    parser.add_argument("--broker-count", type=int, default=40_000, help="readings per run of the brokers; 0: none")
+    parser.add_argument("--broker-count", type=int, default=20_000, help="readings per run of the brokers; 0: none")
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--twins", type=int, default=10_000)
     parser.add_argument("--peers", default=",".join(PEERS), help="which, divided by commas; the first also at QoS 1")

@@ -62,16 +62,16 @@ PARTS: dict[str, Part] = {
 }
 
 WHY = {
-    "ingest, QoS 0": "paho's own reading of packets and the broker's sending share two cores with the router",
-    "gateway batches as columns": "decoding in the twin actors and the broker's copying of large messages",
-    "launch": "Ray starts a head and one process per actor; reading and checking the scenario is the rest",
-    "memory per twin": "the weekly profile and other windows that the kind declares: see the columns in the note",
-    "query": "the columns cross a process and become a pandas frame, which costs more than the filter",
-    "idle city": "the tick looks at all twins whether something came or not; Ray's own agents are the peer's figure",
-    "processor time per reading, 4 nodes": "smaller batches: each twin actor's share of a group costs a Ray call",
-    "latency": "the router groups what comes before it commits and delivers; on two cores it also waits for its turn",
+    "ingest, QoS 0": "paho's reading of packets, the broker and the router share the cores: processor time in its row",
+    "ingest, QoS 1": "acknowledgements wait for the disk: the log's own microseconds are in its rows",
+    "gateway batches": "router and twin actors share the cores with load and broker: see the part's own results",
+    "latency": "the router groups what comes before it commits and delivers, and waits for its turn on a core",
+    "launch": "its longest phases are in the remark",
+    "query": "its parts are in the remark",
+    "idle city": "the processes that used most are in the remark; the peer is Ray's own share",
+    "processor time per reading, 4 nodes": "the parts are in results/city_nodes.json",
 }
-"""Where a goal is missed: what limits it, by the beginning of the row's name."""
+"""Where a goal is missed: where its row or its part's results show what limits it, by the beginning of its name."""
 
 
 def commit() -> str:

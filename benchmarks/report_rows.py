@@ -131,6 +131,12 @@ def _gateway(r: Mapping[str, Any]) -> Iterator[Row]:
 _LAUNCH_S = {10_000: 10.0, 100_000: 30.0}
 
 
+def _phases(found: Mapping[str, Any]) -> str:
+    """The three longest phases of a launch."""
+    longest = sorted(found.get("launch_by_phase_s", {}).items(), key=lambda each: -each[1])[:3]
+    return "".join(f", {what} {seconds:.1f} s" for what, seconds in longest)
+
+
 def _scale(r: Mapping[str, Any]) -> Iterator[Row]:
     sizes = {int(size): found for size, found in r["sizes"].items()}
     pykka = {n: found["pykka"] for n, found in sizes.items() if "launch_s" in found.get("pykka", {})}
@@ -142,7 +148,7 @@ def _scale(r: Mapping[str, Any]) -> Iterator[Row]:
         yield _row("city_scale", f"launch of {n:,} twins", found["launch_s"], "s", peer,
                    pykka[at]["launch_s"] if at else None,
                    goal=("value", "≤", goal_s) if goal_s else None,
-                   note="with broker, Ray head, store and first tick; the peer has only its threads")  # fmt: skip
+                   note=f"with broker, Ray head, store, tick{_phases(found)}; the peer has only threads")  # fmt: skip
     for n, found in sizes.items():
         at = n if n in pykka else most
         goal = ("value", "≤", 2000.0) if n >= 100_000 else None
@@ -154,8 +160,8 @@ def _scale(r: Mapping[str, Any]) -> Iterator[Row]:
         goal = ("value", "≤", 100.0) if n >= 100_000 else None
         yield _row("city_scale", f"query of all {n:,} twins", found["query_ms"], "ms",
                    "loop over a dictionary, in process", found["dictionary"]["query_ms"], goal=goal,
-                   note="City.query, across processes, all columns; whole frame "
-                        f"{found['frame_ms']:.0f} ms")  # fmt: skip
+                   note=f"across processes; of it the frame {found['frame_ms']:.0f} ms, of that all columns' "
+                        f"way here {found.get('columns_ms', float('nan')):.0f} ms")  # fmt: skip
     for n, found in sizes.items():
         one = found.get("one_call_per_twin_s")
         yield _row("city_scale", f"city tick of {n:,} twins", found["tick_s"] * 1000, "ms",

@@ -77,7 +77,7 @@ def flow(host: str, port: int, topic: str, qos: int) -> list[dict[str, Any]]:
     tab = "tab"
 
     def node(name: str, kind: str, *wires: str, **more: Any) -> dict[str, Any]:
-        return {"id": name, "type": kind, "z": tab, "name": name, "wires": [list(wires)] if wires else [[]], **more}
+        return {"id": name, "type": kind, "z": tab, "wires": [list(wires)] if wires else [[]], **more}
 
     def answering(name: str, function: str) -> list[dict[str, Any]]:
         return [
@@ -89,7 +89,7 @@ def flow(host: str, port: int, topic: str, qos: int) -> list[dict[str, Any]]:
     step = "if (!msg.topic) {" + STATE + "}\n" + STEP
     return [
         {"id": tab, "type": "tab", "label": "twins"},
-        {"id": "broker", "type": "mqtt-broker", "name": "broker", "broker": host, "port": str(port),
+        {"id": "broker", "type": "mqtt-broker", "broker": host, "port": str(port),
          "clientid": "node-red-peer", "autoConnect": True, "usetls": False, "protocolVersion": "4", "keepalive": "60",
          "cleansession": True},
         node("telemetry", "mqtt in", "twins", topic=topic, qos=str(qos), datatype="json", broker="broker", inputs=0),
@@ -98,10 +98,10 @@ def flow(host: str, port: int, topic: str, qos: int) -> list[dict[str, Any]]:
         *answering("wanted", WANTED),
         *answering("flows", "msg.payload = flow.get('flows') || {}; return msg;"),
         node("gather-in", "http in", "gather-do", url="/gather", method="get"),
-        {"id": "gather-do", "type": "function", "z": tab, "name": "gather", "outputs": 2,
+        {"id": "gather-do", "type": "function", "z": tab, "outputs": 2,
          "func": "return [{payload: {}}, Object.assign(msg, {payload: {}})];", "wires": [["twins"], ["answer"]]},
         node("answer", "http response"),
-        {"id": "watch", "type": "status", "z": tab, "name": "watch", "scope": ["telemetry"], "wires": [["up"]]},
+        {"id": "watch", "type": "status", "z": tab, "scope": ["telemetry"], "wires": [["up"]]},
         node("up", "function", func='if ((msg.status.text || "").includes("connected")) flow.set("up", 1);', outputs=0),
         *answering("up", 'msg.payload = {up: flow.get("up") || 0}; return msg;'),
     ]  # fmt: skip
