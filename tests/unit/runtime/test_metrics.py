@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.unit.runtime.cities import UNHURRIED
 from twin_actors.core.ledger import Ledger
 from twin_actors.runtime.metrics import METRICS, MOST_ACTORS, Sample, chosen, exposition, gather, samples
 from twin_actors.runtime.pace import Pace
@@ -144,6 +145,7 @@ def test_of_many_actors_those_in_trouble_have_series_and_the_rest_is_counted() -
     assert said["backlog", "waiting"] == 50_000
 
 
+@UNHURRIED
 @given(st.lists(st.tuples(st.integers(0, 10**6), st.booleans()), max_size=3 * MOST_ACTORS), st.randoms())
 def test_the_choice_is_bounded_and_never_leaves_out_more_trouble_than_it_shows(
     backlogs: list[tuple[int, bool]], random: Any
