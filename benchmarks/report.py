@@ -66,6 +66,7 @@ WHY = {
     "ingest, QoS 1": "acknowledgements wait for the disk: the log's own microseconds are in its rows",
     "gateway batches": "router and twin actors share the cores with load and broker: see the part's own results",
     "latency": "the router groups what comes before it commits and delivers, and waits for its turn on a core",
+    "memory per twin": "the columns in the remark, mostly a weekly profile; the rest is the working memory of an actor",
     "launch": "its longest phases are in the remark",
     "query": "its parts are in the remark",
     "idle city": "the processes that used most are in the remark; the peer is Ray's own share",
