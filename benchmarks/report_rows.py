@@ -160,8 +160,8 @@ def _scale(r: Mapping[str, Any]) -> Iterator[Row]:
         goal = ("value", "≤", 100.0) if n >= 100_000 else None
         yield _row("city_scale", f"query of all {n:,} twins", found["query_ms"], "ms",
                    "loop over a dictionary, in process", found["dictionary"]["query_ms"], goal=goal,
-                   note=f"across processes; of it the frame {found['frame_ms']:.0f} ms, of that all columns' "
-                        f"way here {found.get('columns_ms', float('nan')):.0f} ms")  # fmt: skip
+                   note=f"across processes; the whole frame {found['frame_ms']:.0f} ms, one column of it "
+                        f"{found.get('columns_ms', float('nan')):.0f} ms")  # fmt: skip
     for n, found in sizes.items():
         one = found.get("one_call_per_twin_s")
         yield _row("city_scale", f"city tick of {n:,} twins", found["tick_s"] * 1000, "ms",

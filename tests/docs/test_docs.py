@@ -15,12 +15,14 @@ import pytest
 
 from domains.power import DOMAIN as POWER
 from domains.traffic import DOMAIN as TRAFFIC
+from domains.venues import DOMAIN as VENUES
 from twin_actors.core.kind import Domain
 from twin_actors.core.view import Policy
 from twin_actors.scenario import load_scenario
 from twin_actors.scenario.document import FORMS, Document, Section
 from twin_actors.testing import check_domain
 from twin_actors.wire.decode import ReadingDecoder
+from twin_actors.wire.gateway import GatewayDecoder
 from twin_actors.wire.messages import decode_acknowledgement, decode_command, decode_dead_letter
 from twin_actors.wire.reasons import Reason
 
@@ -183,12 +185,25 @@ def test_the_wire_page_lists_every_reason_that_becomes_a_dead_letter() -> None:
 
 def test_the_telemetry_of_the_wire_page_is_accepted() -> None:
     decoders = [ReadingDecoder(kind.reading) for domain in (TRAFFIC, POWER) for kind in domain.kinds]
-    examples = blocks(WIRE.split("## Commands")[0], "json")
+    examples = blocks(WIRE.split("### Gateways")[0], "json")
     assert len(examples) == 4
     for example in examples:
         payload = example.strip().encode()
         accepted = [decoder.decode([payload], np.array([1.7812e9]), [0]) for decoder in decoders]
         assert any(len(decoded) and not decoded.rejected for decoded in accepted), example
+
+
+def test_the_gateways_messages_of_the_wire_page_are_accepted() -> None:
+    kinds = {kind.name: ReadingDecoder(kind.reading) for kind in VENUES.kinds}
+    names = ("footfall/n-1", "footfall/n-2", "footfall/n-3", "venue/arena")
+    decoder = GatewayDecoder(kinds, {name: number for number, name in enumerate(names)})
+    as_list, as_columns = blocks(WIRE.split("### Gateways")[1].split("## Commands")[0], "json")
+    listed = decoder.decode(as_list.strip().encode(), 1.7812e9)
+    assert not listed.strays
+    assert sum(len(part.numbers) for part in listed.gathered) + len(listed.singles) == 2
+    (part,) = decoder.decode(as_columns.strip().encode(), 1.7812e9).gathered
+    assert part.numbers.tolist() == [0, 1, 2]
+    assert part.values.tolist() == [[410, 388, 275]]
 
 
 def test_the_other_messages_of_the_wire_page_are_read() -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from twin_actors.runtime.plan import CityPlan
 
-MOST_ASKED = 32
+MOST_ASKED = 8
 """Twin actors that are asked one by one; of a kind in more of them the aggregator answers, as of its last tick.
 
 A call costs half a millisecond and more, the merged view one call for all.
