@@ -260,7 +260,8 @@ def check_twins(city: CityUnderTest, sent: list[list[dict[str, Any]]], twins: in
 def measure(messages: int, pairs: int, twins: int, gateways: int, store: str) -> dict[str, Any]:
     rates = decode_rates(twins, 1_000, 5)
     with mosquitto() as port:
-        city = CityUnderTest(port, twins, actors=2, store=store)
+        # a run is sent as fast as the broker takes it: none of it may have to be given up for want of room
+        city = CityUnderTest(port, twins, actors=2, store=store, backlog=max(messages * BATCH, 200_000))
         runs: dict[str, list[dict[str, float]]] = {form: [] for form in FORMS}
         peers: dict[str, list[float]] = {f"{form}_{how}": [] for form in FORMS for how in ("count", "json")}
         sent: list[list[dict[str, Any]]] = []

@@ -36,6 +36,7 @@ SCENARIO = """
 city: bench
 broker: {{url: "mqtt://127.0.0.1:{port}", qos: {qos}, protocol: {protocol}}}
 store: {{url: "{store}"}}
+limits: {{backlog: {backlog}}}
 placement: {{entities_per_actor: {per_actor}}}
 clock: {{mode: events}}
 tick_s: 3600
@@ -120,14 +121,16 @@ class CityUnderTest:
 
     def __init__(
         self, port: int, twins: int, actors: int, *, qos: int = 0, store: str = "memory:", protocol: str = "auto",
-        address: str | None = None,
+        address: str | None = None, backlog: int = 200_000,
     ) -> None:  # fmt: skip
         from twin_actors import City
 
         self.file = Path(tempfile.mkdtemp()) / "bench.yaml"
         self.qos = qos
         per_actor = -(-twins // actors)
-        text = SCENARIO.format(port=port, per_actor=per_actor, twins=twins, qos=qos, store=store, protocol=protocol)
+        text = SCENARIO.format(
+            port=port, per_actor=per_actor, twins=twins, qos=qos, store=store, protocol=protocol, backlog=backlog
+        )
         self.file.write_text(text)
         began = time.monotonic()
         self.city = City.launch(self.file, address=address)

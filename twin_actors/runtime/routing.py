@@ -226,7 +226,10 @@ class Routing:
             where = placed[number]
             share = where.share
             waiting = share.waiting
-            queued = len(waiting) + share.bundled
+            queued = len(waiting)
+            if share.bundled:
+                queued = share.in_memory
+                self._pressed = self._pressed or share.load >= backlog - 1
             if not queued:
                 share.oldest_s = wall_s
             if share.spilled_from is not None or queued >= most:
@@ -371,7 +374,7 @@ class Routing:
                 share.take()
             share.resent += sum(map(inputs, again))
         else:
-            before = share.inputs_under_way + share.in_memory
+            before = share.inputs_under_way + share.load - share.spilled
             first = max(reached + 1, self._log.began)
             if reached >= share.idle_at:  # nothing was for it between the two, however far the log went on
                 first = max(first, share.idle_until)

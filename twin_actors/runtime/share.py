@@ -10,6 +10,8 @@ from twin_actors.runtime.holder import NOTHING_APPLIED, Outcomes
 from twin_actors.runtime.packing import Delivery, inputs
 from twin_actors.store.base import Entry
 
+BUNDLED_IN_ONE = 16
+"""Readings of a bundle (16 to 24 bytes each with one field) that take about the memory of a single input (300)."""
 NOTHING_COUNTED = Outcomes(NOTHING_APPLIED, 0, 0, 0, 0, 0, 0)
 
 
@@ -53,8 +55,8 @@ class Share:
 
     @property
     def in_memory(self) -> int:
-        """Inputs of these that need not be read from the log."""
-        return len(self.waiting) + self.bundled
+        """What need not be read from the log, in single inputs that would take as much memory."""
+        return len(self.waiting) + self.bundled // BUNDLED_IN_ONE
 
     @property
     def inputs_under_way(self) -> int:
