@@ -23,6 +23,7 @@ from twin_actors.cli.live import Look, keep_showing, rendered
 from twin_actors.cli.summary import shown, summarise
 from twin_actors.cli.voice import Voice, moment, plain, span, words
 from twin_actors.core.ledger import Ledger
+from twin_actors.runtime.pace import Pace
 from twin_actors.runtime.placement import LaunchRefused
 from twin_actors.scenario import CatalogueError, Problem, ScenarioError
 
@@ -50,6 +51,7 @@ STATUS: Mapping[str, Any] = {
         "commands_acknowledged": 3,
         "commands_rejected": 1,
         "commands_expired": 1,
+        **Pace().summary(2.0),
     },
     "router": {
         "connected": True,
