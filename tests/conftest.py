@@ -4,6 +4,8 @@ import os
 import shutil
 import tempfile
 
+import pytest
+
 os.environ.setdefault("RAY_worker_niceness", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -14,3 +16,8 @@ os.environ["TWIN_ACTORS_HOME"] = tempfile.mkdtemp(prefix="ta-home-", dir="/tmp")
 
 def pytest_sessionfinish() -> None:
     shutil.rmtree(os.environ["TWIN_ACTORS_HOME"], ignore_errors=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that join a cluster of their own come first: the session's Ray, once begun, stays in this process."""
+    items.sort(key=lambda item: "test_cluster_moves" not in item.nodeid)
