@@ -53,5 +53,5 @@ def apply(
 def _pair(said: str) -> tuple[str, str]:
     old, sign, new = said.partition("=")
     if not sign or not old or not new:
-        raise typer.BadParameter(f"{said!r}: write --rename OLD=NEW, with ids such as venue/hall")
+        raise typer.BadParameter(f"{said!r}: write --rename OLD=NEW, two ids of the form kind/name")
     return new, old
