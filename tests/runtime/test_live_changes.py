@@ -34,6 +34,10 @@ def scenario(path, name, *entities):
     return load_scenario([path])
 
 
+def progress(city):
+    return city._call("controller", "progress")
+
+
 class Load:
     """Readings of some footfall counters at QoS 1, one after another, until told to stop."""
 
@@ -154,7 +158,7 @@ def test_attributes_and_actors_change_and_what_only_a_launch_can_do_is_refused(t
 def test_a_change_that_is_cut_short_is_carried_out_by_the_next_controller(tmp_path, ray_session):
     """As if the controller had died between writing the next plan and moving the twins."""
     from twin_actors.runtime import applying, launching
-    from twin_actors.runtime.plan import CityPlan
+    from twin_actors.runtime.plan import NEXT_FILE, CityPlan
     from twin_actors.scenario import edits
 
     with living(scenario(tmp_path / "city.yaml", "halved", *FOUR, HALL)) as city, devices_of(city) as devices:
@@ -168,9 +172,21 @@ def test_a_change_that_is_cut_short_is_carried_out_by_the_next_controller(tmp_pa
         applying.begin(folder, new)
         ray_session.kill(ray_session.get_actor("controller", namespace="twin-actors-halved"), no_restart=False)
         eventually(lambda: "footfall/late" in city, within_s=40)
-        eventually(lambda: city._call("controller", "progress")["phase"] == "running", within_s=40)
+        eventually(lambda: progress(city)["phase"] == "running", within_s=40)
         assert CityPlan.next(folder) is None
         devices.say("footfall/late", {"flow_pph": 222})
         devices.flush()
         assert settled(city, 2).applied == 2
         assert city["footfall/a"].reported.flow_pph == 111
+
+        # one that cannot be carried out is given up, and does not come into force later, unasked
+        before = city.actors()["incarnation"].to_dict()
+        (folder / NEXT_FILE).write_bytes(b'{"clock": {}, "bro')
+        ray_session.kill(ray_session.get_actor("controller", namespace="twin-actors-halved"), no_restart=False)
+        said = eventually(lambda: "given up" in (state := progress(city))["error"] and state, within_s=40)
+        assert not (folder / NEXT_FILE).exists()
+        assert said["phase"] in ("creating", "running")
+        eventually(lambda: progress(city)["phase"] == "running", within_s=40)
+        assert city.actors()["incarnation"].to_dict() == before
+        city.add("footfall/later")
+        assert "footfall/later" in city

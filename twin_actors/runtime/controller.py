@@ -27,7 +27,7 @@ from twin_actors.runtime.placing import Placer
 from twin_actors.runtime.plan import CityPlan
 from twin_actors.runtime.whereabouts import Whereabouts
 from twin_actors.scenario.model import Scenario
-from twin_actors.store import LogTrimmed, StoreDamaged, StoreUnavailable
+from twin_actors.store import StoreDamaged, StoreUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -126,10 +126,7 @@ class Controller:
 
     def _run(self) -> None:
         try:
-            cut_short = CityPlan.next(self._folder)
-            if cut_short is not None:
-                log.warning("a change of the city was cut short; it is carried out now")
-                self._carry_out(cut_short)
+            self._finish_change()
             self._create_all()
             self._phase = "running"
         except LaunchRefused as error:
@@ -145,6 +142,7 @@ class Controller:
                 self._end_if_outdated()
                 with self._tending:
                     self._reconcile()
+                if self._phase == "running":  # a router that hangs must not hold up whoever moves or changes
                     self._auditor.look()
             except Exception as error:  # the city goes on, and so must whoever looks after it
                 self._error = f"{type(error).__name__}: {error}"
@@ -188,17 +186,29 @@ class Controller:
                     self._phase = "running"
             return change
 
+    def _finish_change(self) -> None:
+        """Carry out a change that was cut short; one that cannot be is given up, and the city goes on as it was."""
+        try:
+            new = CityPlan.next(self._folder)
+            if new is not None:
+                log.warning("a change of the city was cut short; it is carried out now")
+                self._carry_out(new)
+        except Exception as error:
+            applying.give_up(Path(self._folder))
+            self._error = f"a change that was cut short is given up: {error}"
+            log.exception("a change that was cut short is given up")
+
     def _carry_out(self, new: CityPlan) -> None:
         """Stop what the change touches, move the twins, and go by the new plan; what is missing is created later."""
         old, folder = self._plan, Path(self._folder)
         living_on = untouched(old, new)
         touched = [actor.name for actor in old.actors if actor.name not in living_on]
-        stop_in_order(self._crew)
-        save_twins(self._crew, touched)
-        end_for_good(self._crew, [AGGREGATOR, *old.routers, *touched])
         try:
+            stop_in_order(self._crew)
+            save_twins(self._crew, touched)
+            end_for_good(self._crew, [AGGREGATOR, *old.routers, *touched])
             patiently(lambda: applying.move_twins(folder, self._store, old, new))
-        except (StoreUnavailable, StoreDamaged, LogTrimmed, ValueError) as error:
+        except Exception as error:  # whatever it was, the next plan must not come into force later, unasked
             applying.give_up(folder)
             log.exception("the change could not be carried out")
             self._create_all()
