@@ -107,8 +107,8 @@ def coupled_vph(attributes: Attributes, couplings: Couplings) -> Column:
 
 def arrival_vph(state: State, attributes: Attributes, command: Command) -> Column:
     """Flow that joins each queue ``(m, …)``, veh/h: the demand let in and what other twins send."""
-    demand_vph = np.where(attributes.saturation_vph > 0, state.demand_vph, 0.0)
-    arriving: Column = demand_vph * command.inflow_share + state.coupled_vph
+    let_in = (attributes.saturation_vph > 0) * command.inflow_share
+    arriving: Column = state.demand_vph * let_in + state.coupled_vph
     return arriving
 
 
@@ -155,8 +155,8 @@ def predict(state: State, attributes: Attributes, command: Command, couplings: C
 
 def turned_away_vph(state: State, attributes: Attributes, command: Command) -> Column:
     """Demand that metering keeps out, all movements together ``(…)``, veh/h."""
-    demand_vph = np.where(attributes.saturation_vph > 0, state.demand_vph, 0.0).sum(axis=0)
-    away: Column = demand_vph * (1.0 - command.inflow_share)
+    kept_out = (attributes.saturation_vph > 0) * (1.0 - command.inflow_share)
+    away: Column = (state.demand_vph * kept_out).sum(axis=0)
     return away
 
 

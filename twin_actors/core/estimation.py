@@ -183,6 +183,7 @@ class JointPlan:
     """How the joint filter lays out its covariances and its directions on the sample axis."""
 
     blocks: tuple[Block, ...]
+    exact: Places  # rows of the state that are in no block: memory, which no point moves
     directions: int
     sensors: tuple[Sensor, ...]  # in the order of the reading; what is reported only is left out
 
@@ -207,7 +208,9 @@ class JointPlan:
                 of, names = declared.of or name, by_axes[axes]
                 place = names.index(of) if of in names else -1
                 sensors.append(Sensor(name, reading.places[name], order.index(axes), place))
-        return cls(tuple(blocks), first, tuple(sensors))
+        moved = np.concatenate([block.rows.ravel() for block in blocks]) if blocks else np.zeros(0, np.intp)
+        exact = run_of(np.setdiff1d(np.arange(state.rows, dtype=np.intp), moved))
+        return cls(tuple(blocks), exact, first, tuple(sensors))
 
 
 def cholesky(covariance: Column) -> Column:
@@ -240,15 +243,21 @@ def spread_points(plan: JointPlan, x: Column, factors: list[Column]) -> Column:
     columns of the covariances' factors."""
     d = plan.directions
     points = np.empty((x.shape[0], 1 + 2 * d, x.shape[1]))
-    points[:] = x[:, None]
+    points[:, 0] = x
+    points[plan.exact, 1:] = x[plan.exact, None]
     for block, factor in zip(plan.blocks, factors, strict=True):
-        for j in range(block.size):
-            forth, back = 1 + block.first + j, 1 + d + block.first + j
-            for i in range(j, block.size):
+        for i, of_field in enumerate(block.rows):
+            rows = run_of(of_field)
+            own, mine = points[rows], x[rows]
+            first, end = block.first, block.first + i + 1  # the directions along which this field is moved
+            for still in (slice(1, 1 + first), slice(1 + end, 1 + d + first), slice(1 + d + end, None)):
+                own[:, still] = mine[:, None]
+            for j in range(i + 1):
                 step = DIFFERENCE * factor[i, j]  # (m, b)
-                rows = run_of(block.rows[i])
-                points[rows, forth] += step
-                points[rows, back] -= step
+                np.add(mine, step, out=own[:, 1 + first + j])
+                np.subtract(mine, step, out=own[:, 1 + d + first + j])
+            if not isinstance(rows, slice):
+                points[rows] = own
     return points
 
 
