@@ -326,10 +326,25 @@ def estimate_joint(
     along the factors' columns give H = slope·L⁻¹, which stays fixed while the covariances shrink. Without observed
     fields the factors are not needed.
     """
-    start, x = x, x.copy()
+    x, covariances = x.copy(), [covariance.copy() for covariance in covariances]
+    innovation, spread = fold_joint(plan, x, covariances, factors, seen, values, usable, noise)
+    return Estimate(x, variance_of(plan, covariances, x.shape[0]), innovation, spread), covariances
+
+
+def fold_joint(
+    plan: JointPlan,
+    x: Column,
+    covariances: list[Column],
+    factors: list[Column],
+    seen: Mapping[str, Column],
+    values: Column,
+    usable: NDArray[np.bool_],
+    noise: Column,
+) -> tuple[Column, Column]:
+    """As ``estimate_joint``, with ``x`` and ``covariances`` in place; returns innovations and their variances."""
+    start = x.copy() if seen else x
     innovation = np.full(values.shape, np.nan)
     spread = np.full(values.shape, np.nan)
-    covariances = [covariance.copy() for covariance in covariances]
     for sensor in plan.sensors:
         block, points = plan.blocks[sensor.block], seen.get(sensor.name)
         if points is None and sensor.field < 0:
@@ -349,7 +364,8 @@ def estimate_joint(
             nu = values[read] - points[:, 0]
             for i, of_field in enumerate(block.rows):  # less what an earlier reading has corrected
                 nu -= weights[i] * (x[run_of(of_field)] - start[run_of(of_field)])
-        if not use.all():
+        all_use = bool(use.all())
+        if not all_use:
             if not use.any():
                 continue
             cross[:, ~use] = 0.0
@@ -361,9 +377,9 @@ def estimate_joint(
                 covariance[i, j] -= gain[i] * cross[j]
                 if j < i:
                     covariance[j, i] = covariance[i, j]
-        innovation[read] = np.where(use, nu, np.nan)
-        spread[read] = np.where(use, total, np.nan)
-    return Estimate(x, variance_of(plan, covariances, x.shape[0]), innovation, spread), covariances
+        innovation[read] = nu if all_use else np.where(use, nu, np.nan)
+        spread[read] = total if all_use else np.where(use, total, np.nan)
+    return innovation, spread
 
 
 def _solve_lower_transposed(factor: Column, right: Column) -> Column:
