@@ -93,8 +93,12 @@ class Estimate:
 
 def grow_variance(variance: Column, drift2_h: Column, unsure2: Column, elapsed_s: Column) -> Column:
     """Variance after ``elapsed_s`` of silence: + drift²·t/h, never more than that of a value never measured."""
-    grown = drift2_h * (elapsed_s / 3600.0)
-    grown += variance
+    first_s = elapsed_s[0]
+    if drift2_h.strides[-1] == 0 and (elapsed_s == first_s).all():  # one growth for all, as the kind declares it
+        grown: Column = variance + drift2_h[:, :1] * (first_s / 3600.0)
+    else:
+        grown = drift2_h * (elapsed_s / 3600.0)
+        grown += variance
     return np.minimum(grown, unsure2, out=grown)
 
 

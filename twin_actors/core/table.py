@@ -279,7 +279,7 @@ class TwinTable:
                 spread[watched],
                 self._rules.total[watched],
             )
-            if isinstance(watched, slice):
+            if in_place or isinstance(watched, slice):
                 self.score[watched, place] = score
             else:
                 self.score[watched[:, None], twins] = score
