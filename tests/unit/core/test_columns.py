@@ -140,6 +140,33 @@ def test_block_copies_what_of_block_only_views(drawn: tuple[type[State], tuple[i
     assert not np.shares_memory(record.of_block(matrix).block(tail), matrix)
 
 
+@UNHURRIED
+@given(shaped_records(), st.data())
+def test_block_into_the_matrix_it_came_from_says_the_same_as_a_copy(
+    drawn: tuple[type[State], tuple[int, ...]], data: st.DataObject
+) -> None:
+    record, tail = drawn
+    matrix = np.random.default_rng(0).normal(size=(record.layout.rows, *tail))
+    columns = record.of_block(matrix)
+    names = list(record.layout.fields)
+    changes: dict[str, Any] = {}
+    for name in data.draw(st.lists(st.sampled_from(names), unique=True)):
+        same = [other for other in names if getattr(columns, other).shape == getattr(columns, name).shape]
+        source = getattr(columns, data.draw(st.sampled_from(same)))
+        # a sum is new memory; a view of another field, two of them swapped even, must not be read after it was written
+        changes[name] = data.draw(st.sampled_from([source, source + 1.0, 7.0]))
+    moved = columns.replace(**changes)
+    expected = moved.block(tail)
+    np.testing.assert_array_equal(moved.block(tail, into=matrix), expected)
+
+
+def test_block_into_writes_where_it_may() -> None:
+    matrix = np.zeros((Pond.layout.rows, 2))
+    pond = Pond.of_block(matrix)
+    assert pond.replace(gate_m=np.ones_like(pond.gate_m)).block((2,), into=matrix) is matrix
+    assert pond.replace(depth_m=pond.depth_m[::-1]).block((2,), into=matrix) is not matrix
+
+
 def test_block_broadcasts_scalars_over_components_samples_and_entities() -> None:
     pond = Pond(depth_m=[1.0, 2.0], flow_m3s=np.array([[1.0], [2.0], [3.0]]), gate_m=0.5)
     matrix = pond.block((2,))
