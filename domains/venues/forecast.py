@@ -27,6 +27,8 @@ def of_week(week: Column, hour_h: Column) -> Column:
     """A weekly profile ``(168, n)`` at hours of the week ``(k, …, n)``; NaN where never seen."""
     slots = np.mod(np.floor(hour_h), WEEK_H).astype(np.intp)
     samples = slots.ndim - week.ndim
+    if not samples and slots.size and (slots == slots[..., :1]).all():
+        return week[slots[..., 0]]  # all at one time, as nearly always: rows of the profile as they lie
     if samples > 0:  # a forked state carries sample axes that the profile does not have
         week = week.reshape(week.shape[:1] + (1,) * samples + week.shape[1:])
     return np.take_along_axis(week, slots, axis=0)
