@@ -15,8 +15,9 @@ import ray
 
 from twin_actors.core.showing import Shown, Stamp
 from twin_actors.runtime.answering import Answer, Question
-from twin_actors.runtime.holder import Outcomes, Reply
+from twin_actors.runtime.holder import Holder, Outcomes, Reply
 from twin_actors.runtime.intake import Refused
+from twin_actors.runtime.memory import bound_heap, give_back
 from twin_actors.runtime.patience import patiently
 from twin_actors.runtime.plan import CityPlan
 from twin_actors.runtime.restoring import restore
@@ -64,10 +65,11 @@ class TwinActor:
 
     def __init__(self, folder: str, name: str) -> None:
         self._name = name
-        plan = CityPlan.load(folder)
-        self._store = patiently(plan.open_store)
-        self._epoch = patiently(lambda: self._store.next_epoch(name))
-        self._holder = plan.holder(name, epoch=self._epoch, incarnation=uuid.uuid4().hex[:12])
+        bound_heap()
+        self._store, self._holder = _made(folder, name)
+        self._epoch = self._holder.epoch
+        self._holder.settle()
+        give_back()  # the plan of the whole city, which may be a hundred times as much as this actor's part
         patiently(lambda: restore(self._holder, self._store, name))
         self._snapshot_offset = self._holder.offset
         threading.Thread(target=_watch_lease, args=(self._store, name, self._epoch), daemon=True).start()
@@ -115,10 +117,20 @@ class TwinActor:
         except StaleEpoch as error:
             _end_of_a_stale_twin_actor(self._name, str(error))
         self._snapshot_offset = offset
+        del blob
+        give_back()
         return offset
 
     def __repr__(self) -> str:
         return f"TwinActor({self._name})"
+
+
+def _made(folder: str, name: str) -> tuple[Store, Holder]:
+    """The city's store and an actor's twins, fresh, of the next epoch."""
+    plan = CityPlan.load(folder)
+    store = patiently(plan.open_store)
+    epoch = patiently(lambda: store.next_epoch(name))
+    return store, plan.holder(name, epoch=epoch, incarnation=uuid.uuid4().hex[:12])
 
 
 def _watch_lease(store: Store, name: str, epoch: int) -> None:
