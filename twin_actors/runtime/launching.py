@@ -21,6 +21,8 @@ from twin_actors.runtime.clock import Clock
 from twin_actors.runtime.numbering import numbers_for
 from twin_actors.runtime.placement import (
     ACTOR_BYTES,
+    CONTROLLER_BYTES,
+    OTHER_BYTES,
     ActorPlan,
     LaunchRefused,
     check_memory,
@@ -42,6 +44,7 @@ from twin_actors.runtime.processes import (
 from twin_actors.runtime.repacking import PLAN_KEY, KeptPlan, repack, same_packing
 from twin_actors.runtime.sessions import divide_anew
 from twin_actors.runtime.stores import STORE_FOLDER, StoreAddress, store_of
+from twin_actors.runtime.waiting import answer, why_silent
 from twin_actors.scenario.catalogue import load_catalogue
 from twin_actors.scenario.model import Scenario
 from twin_actors.store import LogTrimmed, Store, StoreDamaged, StoreUnavailable, erase_store
@@ -267,8 +270,8 @@ def _start(
         )
     record.save(folder)
     connect_ray(record)
-    controller = _controller(record, folder)
-    _create_all(controller, len(plans), tell, deadline_s)
+    _start_controller(record, folder)
+    _create_all(record, plans, tell, deadline_s)
     wait_for_routers(record, deadline_s=30.0)
     wait_for_first_look(record, deadline_s=30.0)
     if scenario.sources:
@@ -370,12 +373,12 @@ def _broker(record: Record, scenario: Scenario, folder: Path) -> Reach:
     )
 
 
-def _controller(record: Record, folder: Path) -> Any:
+def _start_controller(record: Record, folder: Path) -> None:
     import ray
 
     from twin_actors.runtime.controller import Controller
 
-    return (
+    (
         ray.remote(Controller)
         .options(
             name="controller",
@@ -383,19 +386,19 @@ def _controller(record: Record, folder: Path) -> Any:
             lifetime="detached",
             max_restarts=-1,
             num_cpus=0,
-            memory=100_000_000,
+            memory=CONTROLLER_BYTES,
             max_concurrency=4,
         )
         .remote(str(folder), record.namespace)
     )
 
 
-def _create_all(controller: Any, total: int, tell: Progress, deadline_s: float) -> None:
-    import ray
-
-    deadline = time.monotonic() + deadline_s
+def _create_all(record: Record, plans: Sequence[ActorPlan], tell: Progress, deadline_s: float) -> None:
+    total, deadline = len(plans), time.monotonic() + deadline_s
     while True:
-        state = ray.get(controller.progress.remote(), timeout=CALL_DEADLINE_S)
+        state = answer(
+            "controller", record.namespace, "progress", within_s=CALL_DEADLINE_S, needs_bytes=CONTROLLER_BYTES
+        )
         tell("creating twin actors", state["answered"], total)
         if state["phase"] == "running":
             return
@@ -406,9 +409,25 @@ def _create_all(controller: Any, total: int, tell: Progress, deadline_s: float) 
         if time.monotonic() > deadline:
             raise TimeoutError(
                 f"only {state['answered']} of {total} twin actors answered within {deadline_s:.0f} s; "
-                "pack more twins per actor (placement.entities_per_actor) or allow more time"
+                f"{_first_silent(record, plans)}"
             )
         time.sleep(0.1)  # progress is a question, not an event; the loop has a deadline
+
+
+def _first_silent(record: Record, plans: Sequence[ActorPlan]) -> str:
+    """Which twin actor has not come to life, and why; of several the first stands for all."""
+    import ray
+
+    from twin_actors.runtime.nodes import life_of
+
+    for plan in plans:
+        try:
+            handle = ray.get_actor(plan.name, namespace=record.namespace)
+        except ValueError:
+            return f"{plan.name} has not even been created: allow more time"
+        if life_of(handle).state != "ALIVE":
+            return f"{plan.name}: {why_silent(handle, ACTOR_BYTES)}"
+    return "all of them live: allow more time"
 
 
 def wait_for_routers(record: Record, *, deadline_s: float) -> None:
@@ -419,11 +438,9 @@ def wait_for_routers(record: Record, *, deadline_s: float) -> None:
 
 
 def _wait_for_router(record: Record, name: str, began: float, deadline: float) -> None:
-    import ray
-
-    router = ray.get_actor(name, namespace=record.namespace)
     while True:
-        status = ray.get(router.status.remote(), timeout=CALL_DEADLINE_S)
+        left_s = max(deadline - time.monotonic(), CALL_DEADLINE_S)
+        status = answer(name, record.namespace, "status", within_s=left_s, needs_bytes=OTHER_BYTES)
         standing = [actor["standing"] for actor in status["actors"].values()]
         if status["connected"] and all(each == "up" for each in standing):
             return
@@ -437,12 +454,10 @@ def _wait_for_router(record: Record, name: str, began: float, deadline: float) -
 
 def wait_for_first_look(record: Record, *, deadline_s: float) -> None:
     """Return when the aggregator has seen every twin once, so that frames and queries have all their columns."""
-    import ray
-
-    aggregator = ray.get_actor("aggregator", namespace=record.namespace)
     deadline = time.monotonic() + deadline_s
     while True:
-        status = ray.get(aggregator.status.remote(), timeout=CALL_DEADLINE_S)
+        left_s = max(deadline - time.monotonic(), CALL_DEADLINE_S)
+        status = answer("aggregator", record.namespace, "status", within_s=left_s, needs_bytes=OTHER_BYTES)
         if status["tick"] and all(kind["oldest_look_s"] is not None for kind in status["kinds"].values()):
             return
         if time.monotonic() > deadline:
