@@ -69,9 +69,9 @@ def _query_words(words: Sequence[str]) -> tuple[str | None, str, str]:
         return words[0], words[1], words[2]
     if len(words) != 2:
         raise typer.BadParameter("expected [CITY] KIND [EXPR]; put the expression in quotes")
-    from twin_actors.runtime import launching
+    from twin_actors.runtime import local
 
-    if launching.running(words[0]) is not None and words[1].isidentifier():
+    if local.running(words[0]) is not None and words[1].isidentifier():
         return words[0], words[1], ""
     return None, words[0], words[1]
 

@@ -15,7 +15,8 @@ import ray
 
 from twin_actors.core.showing import Shown, Stamp
 from twin_actors.runtime.answering import Answer, Question
-from twin_actors.runtime.holder import Outcomes, Refused, Reply
+from twin_actors.runtime.holder import Outcomes, Reply
+from twin_actors.runtime.intake import Refused
 from twin_actors.runtime.patience import patiently
 from twin_actors.runtime.plan import CityPlan
 from twin_actors.runtime.restoring import restore

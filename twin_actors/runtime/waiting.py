@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 CAUSE_SHOWN = 300
@@ -51,3 +52,19 @@ def why_silent(handle: Any, needs_bytes: int) -> str:
     return (
         f"Ray is still starting its process{again} ({found.state}): the machine is busy, or the process does not start"
     )
+
+
+def first_silent(names: Sequence[str], namespace: str, needs_bytes: int) -> str:
+    """Which of some actors has not come to life, and why; of several the first stands for all."""
+    import ray
+
+    from twin_actors.runtime.nodes import life_of
+
+    for name in names:
+        try:
+            handle = ray.get_actor(name, namespace=namespace)
+        except ValueError:
+            return f"{name} has not even been created: allow more time"
+        if life_of(handle).state != "ALIVE":
+            return f"{name}: {why_silent(handle, needs_bytes)}"
+    return "all of them live: allow more time"
