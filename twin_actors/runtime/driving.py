@@ -10,8 +10,10 @@ from collections.abc import Callable
 from typing import Any
 
 from twin_actors.runtime.local import CityNotFound, folder_of
+from twin_actors.runtime.placement import OTHER_BYTES
 from twin_actors.runtime.plan import CityPlan
 from twin_actors.runtime.processes import Record, use_token
+from twin_actors.runtime.waiting import answer
 
 Progress = Callable[[str, int, int], None]
 """Told (what is going on, how many are done, of how many)."""
@@ -67,11 +69,9 @@ def wait_for_routers(record: Record, *, deadline_s: float) -> None:
 
 
 def _wait_for_router(record: Record, name: str, began: float, deadline: float) -> None:
-    import ray
-
-    router = ray.get_actor(name, namespace=record.namespace)
     while True:
-        status = ray.get(router.status.remote(), timeout=CALL_DEADLINE_S)
+        left_s = max(deadline - time.monotonic(), CALL_DEADLINE_S)
+        status = answer(name, record.namespace, "status", within_s=left_s, needs_bytes=OTHER_BYTES)
         standing = [actor["standing"] for actor in status["actors"].values()]
         if status["connected"] and all(each == "up" for each in standing):
             return
@@ -85,12 +85,10 @@ def _wait_for_router(record: Record, name: str, began: float, deadline: float) -
 
 def wait_for_first_look(record: Record, *, deadline_s: float) -> None:
     """Return when the aggregator has seen every twin once, so that frames and queries have all their columns."""
-    import ray
-
-    aggregator = ray.get_actor("aggregator", namespace=record.namespace)
     deadline = time.monotonic() + deadline_s
     while True:
-        status = ray.get(aggregator.status.remote(), timeout=CALL_DEADLINE_S)
+        left_s = max(deadline - time.monotonic(), CALL_DEADLINE_S)
+        status = answer("aggregator", record.namespace, "status", within_s=left_s, needs_bytes=OTHER_BYTES)
         if status["tick"] and all(kind["oldest_look_s"] is not None for kind in status["kinds"].values()):
             return
         if time.monotonic() > deadline:

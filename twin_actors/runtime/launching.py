@@ -9,7 +9,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -18,6 +17,7 @@ from twin_actors.runtime.driving import CALL_DEADLINE_S, Progress, connect_ray, 
 from twin_actors.runtime.local import LOCK_FILE, alone, folder_of, running
 from twin_actors.runtime.placement import (
     ACTOR_BYTES,
+    CONTROLLER_BYTES,
     ActorPlan,
     LaunchRefused,
     check_memory,
@@ -29,6 +29,7 @@ from twin_actors.runtime.processes import Record, Running, start_devices, start_
 from twin_actors.runtime.shutdown import end
 from twin_actors.runtime.stores import STORE_FOLDER, store_of
 from twin_actors.runtime.taking_over import divide_routers, take_over
+from twin_actors.runtime.waiting import answer, first_silent
 from twin_actors.scenario.catalogue import load_catalogue
 from twin_actors.scenario.model import Scenario
 from twin_actors.wire.broker import EmbeddedBroker
@@ -194,8 +195,8 @@ def _start(
         )
     record.save(folder)
     connect_ray(record)
-    controller = _controller(record, folder)
-    _create_all(controller, len(plans), tell, deadline_s)
+    _start_controller(record, folder)
+    _create_all(record, plans, tell, deadline_s)
     wait_for_routers(record, deadline_s=30.0)
     wait_for_first_look(record, deadline_s=30.0)
     if scenario.sources:
@@ -232,12 +233,12 @@ def _broker(record: Record, scenario: Scenario, folder: Path) -> Reach:
     )
 
 
-def _controller(record: Record, folder: Path) -> Any:
+def _start_controller(record: Record, folder: Path) -> None:
     import ray
 
     from twin_actors.runtime.controller import Controller
 
-    return (
+    (
         ray.remote(Controller)
         .options(
             name="controller",
@@ -245,19 +246,19 @@ def _controller(record: Record, folder: Path) -> Any:
             lifetime="detached",
             max_restarts=-1,
             num_cpus=0,
-            memory=100_000_000,
+            memory=CONTROLLER_BYTES,
             max_concurrency=4,
         )
         .remote(str(folder), record.namespace)
     )
 
 
-def _create_all(controller: Any, total: int, tell: Progress, deadline_s: float) -> None:
-    import ray
-
-    deadline = time.monotonic() + deadline_s
+def _create_all(record: Record, plans: Sequence[ActorPlan], tell: Progress, deadline_s: float) -> None:
+    total, deadline = len(plans), time.monotonic() + deadline_s
     while True:
-        state = ray.get(controller.progress.remote(), timeout=CALL_DEADLINE_S)
+        state = answer(
+            "controller", record.namespace, "progress", within_s=CALL_DEADLINE_S, needs_bytes=CONTROLLER_BYTES
+        )
         tell("creating twin actors", state["answered"], total)
         if state["phase"] == "running":
             return
@@ -268,6 +269,6 @@ def _create_all(controller: Any, total: int, tell: Progress, deadline_s: float) 
         if time.monotonic() > deadline:
             raise TimeoutError(
                 f"only {state['answered']} of {total} twin actors answered within {deadline_s:.0f} s; "
-                "pack more twins per actor (placement.entities_per_actor) or allow more time"
+                f"{first_silent([plan.name for plan in plans], record.namespace, ACTOR_BYTES)}"
             )
         time.sleep(0.1)  # progress is a question, not an event; the loop has a deadline
