@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from twin_actors.core.cleaning import Fate
 from twin_actors.core.inputs import Batch
+from twin_actors.core.outlook import Outlook
 from twin_actors.core.showing import Shown, Stamp, only, stamp, unchanged
 from twin_actors.core.table import TwinTable
 from twin_actors.runtime.answering import Answer, Question, answer
@@ -161,6 +162,13 @@ class Holder:
         for group in self.groups:
             if entity in group.table.ids:
                 return only(group.table.show(now_s), group.table.ids.index(entity))
+        raise KeyError(entity)
+
+    def ahead(self, entity: str, until_s: Sequence[float]) -> Outlook:
+        """One twin by its own model at some moments to come. Raises KeyError."""
+        for group in self.groups:
+            if entity in group.table.ids:
+                return group.table.ahead(entity, np.array(until_s, dtype=np.float64))
         raise KeyError(entity)
 
     def select(self, question: Question, now_s: float) -> Answer:

@@ -7,12 +7,13 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import psutil
 import ray
 
+from twin_actors.core.outlook import Outlook
 from twin_actors.core.showing import Shown, Stamp
 from twin_actors.runtime.answering import Answer, Question
 from twin_actors.runtime.holder import Holder, Outcomes, Reply
@@ -104,6 +105,10 @@ class TwinActor:
     def show(self, entity: str, now_s: float) -> tuple[Shown, dict[str, Any]]:
         """One twin at a moment, and its last reading. Raises KeyError."""
         return self._holder.show_one(entity, now_s), self._holder.reported(entity)
+
+    def ahead(self, entity: str, until_s: Sequence[float]) -> Outlook:
+        """One twin by its own model at some moments to come, whatever is known of its past. Raises KeyError."""
+        return self._holder.ahead(entity, until_s)
 
     def fates_by_entity(self) -> tuple[int, dict[str, tuple[int, ...]]]:
         return self._holder.fates_by_entity()
