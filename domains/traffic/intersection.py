@@ -107,8 +107,8 @@ def coupled_vph(attributes: Attributes, couplings: Couplings) -> Column:
 
 def arrival_vph(state: State, attributes: Attributes, command: Command) -> Column:
     """Flow that joins each queue ``(m, …)``, veh/h: the demand let in and what other twins send."""
-    demand_vph = np.where(attributes.saturation_vph > 0, state.demand_vph, 0.0)
-    arriving: Column = demand_vph * command.inflow_share + state.coupled_vph
+    let_in = (attributes.saturation_vph > 0) * command.inflow_share
+    arriving: Column = state.demand_vph * let_in + state.coupled_vph
     return arriving
 
 
@@ -143,9 +143,13 @@ def predict(state: State, attributes: Attributes, command: Command, couplings: C
         coupled_vph=coupled_vph(attributes, couplings), blocked_share=np.clip(couplings.blocked_share, 0.0, 1.0)
     )
     arriving_veh = arrival_vph(coupled, attributes, command) * hours
-    leaving_veh = np.minimum(state.queue_veh + arriving_veh, open_capacity_vph(coupled, attributes, command) * hours)
-    queue_veh = np.maximum(state.queue_veh + arriving_veh - leaving_veh, 0.0)
-    away_veh = turned_away_vph(state, attributes, command) * hours
+    there_veh = state.queue_veh + arriving_veh
+    leaving_veh = np.minimum(there_veh, open_capacity_vph(coupled, attributes, command) * hours)
+    queue_veh = np.maximum(there_veh - leaving_veh, 0.0)
+    summed = state
+    if step.points:  # no state depends on these sums: those of the first sample will do
+        leaving_veh, summed = leaving_veh[:, :1], state.replace(demand_vph=state.demand_vph[:, :1])
+    away_veh = turned_away_vph(summed, attributes, command) * hours
     return coupled.replace(
         queue_veh=queue_veh,
         served_veh=state.served_veh + leaving_veh.sum(axis=0),
@@ -155,8 +159,8 @@ def predict(state: State, attributes: Attributes, command: Command, couplings: C
 
 def turned_away_vph(state: State, attributes: Attributes, command: Command) -> Column:
     """Demand that metering keeps out, all movements together ``(…)``, veh/h."""
-    demand_vph = np.where(attributes.saturation_vph > 0, state.demand_vph, 0.0).sum(axis=0)
-    away: Column = demand_vph * (1.0 - command.inflow_share)
+    kept_out = (attributes.saturation_vph > 0) * (1.0 - command.inflow_share)
+    away: Column = (state.demand_vph * kept_out).sum(axis=0)
     return away
 
 

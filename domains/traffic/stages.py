@@ -32,10 +32,11 @@ def stage_mask(serves: Column) -> NDArray[np.bool_]:
 def shown_serves(serves: Column, stage: Column) -> Column:
     """How far the stage that shows serves each lane ``(l, …)``; before the first command (−1) all stages share."""
     labels = np.arange(serves.shape[0]).reshape(-1, *[1] * np.ndim(stage))
-    showing = (labels == np.rint(stage)).astype(np.float64)
-    exists = stage_mask(serves)
-    shared = exists / np.maximum(exists.sum(axis=0), 1)
-    weight = np.where(np.rint(stage) >= 0, showing, shared)
+    shown = np.rint(stage)
+    weight = (labels == shown).astype(np.float64)
+    if (shown < 0).any():
+        exists = stage_mask(serves)
+        weight = np.where(shown >= 0, weight, exists / np.maximum(exists.sum(axis=0), 1))
     served: Column = np.einsum("p...,pl...->l...", weight, serves)
     return served
 

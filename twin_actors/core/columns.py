@@ -297,6 +297,16 @@ def _row_labels(name: str, declared: Field) -> Iterator[str]:
         yield f"{name}[{','.join(parts)}]" if parts else name
 
 
+def _same_memory(one: Column, other: Column) -> bool:
+    """Whether two columns are views of the very same numbers."""
+    return bool(
+        isinstance(one, np.ndarray)
+        and one.shape == other.shape
+        and one.strides == other.strides
+        and one.__array_interface__["data"][0] == other.__array_interface__["data"][0]
+    )
+
+
 class Columns:
     """A frozen record of declared columns. Subclass it and declare fields; never assign to an instance."""
 
@@ -354,12 +364,21 @@ class Columns:
         self.__dict__.update(columns)
         return self
 
-    def block(self, tail: tuple[int, ...]) -> Column:
-        """The matrix ``(rows, *tail)`` of this record; fields are broadcast over ``tail`` (a copy)."""
-        matrix = np.empty((self.layout.rows, *tail), dtype=np.float64)
-        for name, place in self.layout.places.items():
+    def block(self, tail: tuple[int, ...], into: Column | None = None) -> Column:
+        """The matrix ``(rows, *tail)`` of this record; fields are broadcast over ``tail`` (a copy).
+
+        ``into``: the matrix that a record was made of by ``of_block``, which this one follows from and which nobody
+        needs any more. It is overwritten with what has changed, unless a column lies in the memory of another.
+        """
+        mine = {} if into is None else type(self).of_block(into).__dict__
+        changed = [name for name, old in mine.items() if not _same_memory(self.__dict__[name], old)]
+        if into is None or any(np.may_share_memory(into, self.__dict__[name]) for name in changed):
+            matrix, changed = np.empty((self.layout.rows, *tail), dtype=np.float64), list(self.layout.places)
+        else:
+            matrix = into
+        for name in changed:
             shape = self.layout.fields[name].shape
-            matrix[place].reshape(shape + tail)[...] = self.__dict__[name]
+            matrix[self.layout.places[name]].reshape(shape + tail)[...] = self.__dict__[name]
         return matrix
 
     def replace(self, **columns: Any) -> Self:

@@ -93,8 +93,12 @@ class Estimate:
 
 def grow_variance(variance: Column, drift2_h: Column, unsure2: Column, elapsed_s: Column) -> Column:
     """Variance after ``elapsed_s`` of silence: + drift²·t/h, never more than that of a value never measured."""
-    grown = drift2_h * (elapsed_s / 3600.0)
-    grown += variance
+    first_s = elapsed_s[0]
+    if drift2_h.strides[-1] == 0 and (elapsed_s == first_s).all():  # one growth for all, as the kind declares it
+        grown: Column = variance + drift2_h[:, :1] * (first_s / 3600.0)
+    else:
+        grown = drift2_h * (elapsed_s / 3600.0)
+        grown += variance
     return np.minimum(grown, unsure2, out=grown)
 
 
@@ -183,6 +187,7 @@ class JointPlan:
     """How the joint filter lays out its covariances and its directions on the sample axis."""
 
     blocks: tuple[Block, ...]
+    exact: Places  # rows of the state that are in no block: memory, which no point moves
     directions: int
     sensors: tuple[Sensor, ...]  # in the order of the reading; what is reported only is left out
 
@@ -207,7 +212,9 @@ class JointPlan:
                 of, names = declared.of or name, by_axes[axes]
                 place = names.index(of) if of in names else -1
                 sensors.append(Sensor(name, reading.places[name], order.index(axes), place))
-        return cls(tuple(blocks), first, tuple(sensors))
+        moved = np.concatenate([block.rows.ravel() for block in blocks]) if blocks else np.zeros(0, np.intp)
+        exact = run_of(np.setdiff1d(np.arange(state.rows, dtype=np.intp), moved))
+        return cls(tuple(blocks), exact, first, tuple(sensors))
 
 
 def cholesky(covariance: Column) -> Column:
@@ -240,15 +247,21 @@ def spread_points(plan: JointPlan, x: Column, factors: list[Column]) -> Column:
     columns of the covariances' factors."""
     d = plan.directions
     points = np.empty((x.shape[0], 1 + 2 * d, x.shape[1]))
-    points[:] = x[:, None]
+    points[:, 0] = x
+    points[plan.exact, 1:] = x[plan.exact, None]
     for block, factor in zip(plan.blocks, factors, strict=True):
-        for j in range(block.size):
-            forth, back = 1 + block.first + j, 1 + d + block.first + j
-            for i in range(j, block.size):
+        for i, of_field in enumerate(block.rows):
+            rows = run_of(of_field)
+            own, mine = points[rows], x[rows]
+            first, end = block.first, block.first + i + 1  # the directions along which this field is moved
+            for still in (slice(1, 1 + first), slice(1 + end, 1 + d + first), slice(1 + d + end, None)):
+                own[:, still] = mine[:, None]
+            for j in range(i + 1):
                 step = DIFFERENCE * factor[i, j]  # (m, b)
-                rows = run_of(block.rows[i])
-                points[rows, forth] += step
-                points[rows, back] -= step
+                np.add(mine, step, out=own[:, 1 + first + j])
+                np.subtract(mine, step, out=own[:, 1 + d + first + j])
+            if not isinstance(rows, slice):
+                points[rows] = own
     return points
 
 
@@ -317,10 +330,25 @@ def estimate_joint(
     along the factors' columns give H = slope·L⁻¹, which stays fixed while the covariances shrink. Without observed
     fields the factors are not needed.
     """
-    start, x = x, x.copy()
+    x, covariances = x.copy(), [covariance.copy() for covariance in covariances]
+    innovation, spread = fold_joint(plan, x, covariances, factors, seen, values, usable, noise)
+    return Estimate(x, variance_of(plan, covariances, x.shape[0]), innovation, spread), covariances
+
+
+def fold_joint(
+    plan: JointPlan,
+    x: Column,
+    covariances: list[Column],
+    factors: list[Column],
+    seen: Mapping[str, Column],
+    values: Column,
+    usable: NDArray[np.bool_],
+    noise: Column,
+) -> tuple[Column, Column]:
+    """As ``estimate_joint``, with ``x`` and ``covariances`` in place; returns innovations and their variances."""
+    start = x.copy() if seen else x
     innovation = np.full(values.shape, np.nan)
     spread = np.full(values.shape, np.nan)
-    covariances = [covariance.copy() for covariance in covariances]
     for sensor in plan.sensors:
         block, points = plan.blocks[sensor.block], seen.get(sensor.name)
         if points is None and sensor.field < 0:
@@ -340,7 +368,8 @@ def estimate_joint(
             nu = values[read] - points[:, 0]
             for i, of_field in enumerate(block.rows):  # less what an earlier reading has corrected
                 nu -= weights[i] * (x[run_of(of_field)] - start[run_of(of_field)])
-        if not use.all():
+        all_use = bool(use.all())
+        if not all_use:
             if not use.any():
                 continue
             cross[:, ~use] = 0.0
@@ -352,9 +381,9 @@ def estimate_joint(
                 covariance[i, j] -= gain[i] * cross[j]
                 if j < i:
                     covariance[j, i] = covariance[i, j]
-        innovation[read] = np.where(use, nu, np.nan)
-        spread[read] = np.where(use, total, np.nan)
-    return Estimate(x, variance_of(plan, covariances, x.shape[0]), innovation, spread), covariances
+        innovation[read] = nu if all_use else np.where(use, nu, np.nan)
+        spread[read] = total if all_use else np.where(use, total, np.nan)
+    return innovation, spread
 
 
 def _solve_lower_transposed(factor: Column, right: Column) -> Column:

@@ -23,7 +23,7 @@ NOMINAL = 0.9
 Z2_90 = 1.6448536269514722**2
 """The square of the normal quantile whose interval holds 90 %."""
 
-_LARGEST = 1e18  # its square is still a float32
+_LARGEST2 = np.float32(1e36)  # squares beyond it would not stay float32
 
 DRIFTING_BELOW = 0.7
 """Of independent readings that the model describes, the running coverage stays within 0.9 ± 0.02; it takes 25 misses
@@ -72,13 +72,13 @@ class Fidelity:
         """In place: NaN innovations change nothing."""
         with np.errstate(over="ignore", under="ignore"):
             less, wide = innovation.astype(np.float32), variance.astype(np.float32)
-            np.clip(less, -_LARGEST, _LARGEST, out=less)
             less *= less
+            np.minimum(less, _LARGEST2, out=less)
             wide *= np.float32(Z2_90)
         inside = less <= wide
-        some = np.isnan(less.sum())
+        some = np.isnan(less.max(initial=0.0))  # a NaN is the largest of all
         came = ~np.isnan(less) if some else np.True_
-        if np.isnan(error2.sum()):
+        if np.isnan(error2.max(initial=0.0)):
             np.copyto(error2, less, where=came & np.isnan(error2))
         less -= error2
         less *= np.float32(FORGET)

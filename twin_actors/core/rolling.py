@@ -75,7 +75,7 @@ def roll(
 
     Steps end where an input lapses and are never longer than the kind's ``max_step_s`` (longer only where a
     silence would take more than MOST_STEPS). All records of a call are lifted to the shape of ``x`` together.
-    ``points``: the samples are a filter's points (see Step).
+    ``points``: the samples are a filter's points (see Step), and ``x`` is overwritten.
     """
     lift = (slice(None),) + (None,) * (x.ndim - 2)
     tail = x.shape[1:]
@@ -102,5 +102,8 @@ def roll(
             kind.command.of_block(command.value[lift]),
             kind.couplings.of_block(coupling.value[lift]),
             Step(dt_s=dt_s, at_s=now_s, points=points),
-        ).block(tail)
-        x = moved if ahead.all() else np.where(ahead, moved, x)
+        )
+        if ahead.all():
+            x = moved.block(tail, into=x if points else None)  # points are made to be moved: nobody else has them
+        else:
+            x = np.where(ahead, moved.block(tail), x)

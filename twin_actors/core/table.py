@@ -239,6 +239,7 @@ class TwinTable:
 
     def _estimate(self, twins: NDArray[np.intp], at_s: Column, values: Column, usable: NDArray[np.bool_]) -> None:
         place = place_of(twins)
+        in_place = isinstance(place, slice)  # what is read of the table are views, and no model speaks after a write
         until_s = np.maximum(self.time_s[place], at_s)
         self._advance(twins, until_s)
         noise = self.sd2[:, place]
@@ -250,6 +251,8 @@ class TwinTable:
         if self._joint is None:
             expected, variance = self._expected(x, attributes, command), self.variance[:, place]
             innovation, spread = est.fold_diagonal(self._plan, x, variance, expected, values, usable, noise)
+            if not in_place:
+                self.variance[:, place] = variance
         else:
             covariances = [covariance[..., place] for covariance in self.covariances]
             factors: list[Column] = []
@@ -258,15 +261,14 @@ class TwinTable:
                 factors = [est.cholesky(covariance) for covariance in covariances]
                 points = est.spread_points(self._joint, x, factors)
                 seen = self._observed(points, attributes[:, None], command[:, None])
-            estimate, covariances = est.estimate_joint(
-                self._joint, x, covariances, factors, seen, values, usable, noise
-            )
-            for mine, changed in zip(self.covariances, covariances, strict=True):
-                mine[..., place] = changed
-            x, variance = estimate.x, estimate.variance
-            innovation, spread = estimate.innovation, estimate.innovation_variance
+            innovation, spread = est.fold_joint(self._joint, x, covariances, factors, seen, values, usable, noise)
+            if not in_place:
+                for mine, changed in zip(self.covariances, covariances, strict=True):
+                    mine[..., place] = changed
+            self.variance[:, place] = est.variance_of(self._joint, covariances, len(x))
         np.clip(x, self._low, self._high, out=x)
-        self.x[:, place], self.variance[:, place] = x, variance
+        if not in_place:
+            self.x[:, place] = x
         watched = run_of(self._watched)
         if len(self._watched):
             score = detect(
@@ -278,7 +280,7 @@ class TwinTable:
                 spread[watched],
                 self._rules.total[watched],
             )
-            if isinstance(watched, slice):
+            if in_place or isinstance(watched, slice):
                 self.score[watched, place] = score
             else:
                 self.score[watched[:, None], twins] = score

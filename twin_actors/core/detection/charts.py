@@ -80,6 +80,11 @@ def page_hinkley(state: PageHinkley, value: Column, tolerance: float) -> tuple[C
     return distance, PageHinkley(count, mean, up, down, lowest, highest)
 
 
+def places(mask: NDArray[np.bool_]) -> tuple[NDArray[np.intp], ...]:
+    """Where a mask that is mostly empty holds, as ``np.nonzero``, which takes eight times as long to find out."""
+    return np.unravel_index(np.flatnonzero(mask), mask.shape)
+
+
 def record(largest: Numbers, magnitude: Numbers, keep: float = 1.0) -> Numbers:
     """How ``magnitude`` ≥ 0 compares with the largest before it (1: as large); ``largest`` moves on in place.
 
@@ -128,7 +133,7 @@ def tail(state: Tail, magnitude: Numbers, weight: Numbers | np.floating[Any] | f
     step = state.mean * (3 * np.maximum(weight, 0.005))
     if new is not None:
         step = np.where(new, step, 0.0)
-    at = np.nonzero(magnitude > state.quantile)  # one in twenty
+    at = places(magnitude > state.quantile)  # one in twenty
     before, seen, weighs = state.excess[at], state.number[at], weight[at] if isinstance(weight, np.ndarray) else weight
     excess = magnitude[at] - state.quantile[at]
     state.quantile[at] += step[at]
@@ -156,7 +161,7 @@ def latch(peak: Numbers, age: Numbers, statistic: Numbers, hold: float, worse: f
     in place.
     """
     age += 1
-    at = np.nonzero((statistic > peak * worse) | (age > hold))
+    at = places((statistic > peak * worse) | (age > hold))
     through = np.zeros_like(statistic)
     through[at] = peak[at] = statistic[at]
     age[at] = 0.0

@@ -160,11 +160,15 @@ def _scored(
     scale = _scale(levels, scales, x, learning)
     log_x = np.arcsinh(x / scale)
     statistics = np.zeros((WEIGHED, *x.shape), np.float32)
-    shift = _shift(levels[_LONG], levels[_SHORT], x, weight, _weight(count, fewest, SHORT))
+    shift = _shift(levels[_LONG], levels[_SHORT], x, _wide(weight), _wide(_weight(count, fewest, SHORT)))
     statistics[View.SHIFT] = charts.record(scales[_SHIFT], shift, _FADE)
     since, least = np.maximum(count - LEARNING, 1), max(fewest - LEARNING, 1.0)  # the scale is settled from then on
     shift = _shift(
-        levels[_LONG_LOG], levels[_SHORT_LOG], log_x, _weight(since, least, LONG), _weight(since, least, SHORT)
+        levels[_LONG_LOG],
+        levels[_SHORT_LOG],
+        log_x,
+        _wide(_weight(since, least, LONG)),
+        _wide(_weight(since, least, SHORT)),
     )
     statistics[View.RATIO] = charts.record(scales[_RATIO], shift)
     courses = [] if learning is not None and learning.all() else _courses(memory, said, log_x, count, learning)
@@ -190,9 +194,9 @@ def _scored(
     if stuck.any():
         through[stuck] = np.maximum(through[stuck], _STUCK_EVIDENCE)
     score = np.zeros_like(total)
-    spoken = np.nonzero(through)  # few: what is held back scores 0
+    spoken = charts.places(through != 0)  # few: what is held back scores 0
     score[spoken] = score_of(through[spoken])
-    at = np.nonzero(score >= 0.5)
+    at = charts.places(score >= 0.5)
     if len(at[0]):
         _keep_alarms(memory, said, at, score, x, innovation, levels, scales, statistics, stuck, courses, scale)
     levels[_LAST] = x
@@ -209,6 +213,11 @@ def _weight(count: NDArray[np.float32], fewest: float, most: float) -> NDArray[n
     """
     least = np.float32(1.0 / most)
     return least if fewest >= most else np.maximum(np.float32(1.0) / count, least)
+
+
+def _wide(weight: NDArray[np.float32] | np.float32) -> Column | np.float64:
+    """The same as float64: converted once instead of in every product."""
+    return weight.astype(np.float64)
 
 
 def _scale(
@@ -231,8 +240,8 @@ def _shift(
     long: Column,
     short: Column,
     value: Column,
-    slow: NDArray[np.float32] | np.float32,
-    fast: NDArray[np.float32] | np.float32,
+    slow: Column | np.float64,
+    fast: Column | np.float64,
 ) -> NDArray[np.float32]:
     """How far the mean of now is from the usual one; both move on in place."""
     for mean, weight in ((short, fast), (long, slow)):
