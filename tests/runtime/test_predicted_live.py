@@ -84,6 +84,33 @@ def test_the_command_line_shows_what_is_predicted(city):
     assert "is too short" in words.output
 
 
+def test_how_true_the_twins_are_is_told_of_twins_kinds_and_the_city(city):
+    twins = city.fidelity("footfall")
+    assert list(twins.index) == ["footfall/gate-1", "footfall/gate-2"], "one without a comparison comes last"
+    assert twins.loc["footfall/gate-1", "flow_pph_rmse"] == city["footfall/gate-1"].innovation_rmse.flow_pph
+    assert 0.9 < twins.loc["footfall/gate-1", "coverage_90"] <= 1.0
+    assert not twins["alert_drifts_from_entity"].any()
+    assert math.isnan(twins.loc["footfall/gate-2", "coverage_90"])
+    assert twins.attrs["units"]["flow_pph_rmse"] == "persons/h"
+    frame = city.frame("footfall")
+    assert "coverage_90" in frame
+    assert "flow_pph_rmse" not in frame
+    assert list(city.query("footfall", "flow_pph_rmse > 0.1 and coverage_90 > 0.9").index) == ["footfall/gate-1"]
+    eventually(lambda: city.fidelity().loc["footfall", "compared"] == 1)
+    kinds = city.fidelity()
+    assert list(kinds.index) == ["footfall", "substation", "(city)"]
+    assert kinds.loc["(city)", ["twins", "compared", "drifting"]].tolist() == [3, 1, 0]
+    assert kinds.loc["(city)", "coverage_90"] == kinds.loc["footfall", "coverage_90"]
+    assert kinds.loc["footfall", "innovation_rmse"]["flow_pph"] == pytest.approx(
+        twins.loc["footfall/gate-1", "flow_pph_rmse"]
+    )
+    metrics = {(each.metric.name, *each.values): each.value for each in city.metrics()}
+    found = metrics["twin_actors_kind_innovation_rmse", city.name, "footfall", "flow_pph"]
+    assert found == kinds.loc["footfall", "innovation_rmse"]["flow_pph"]
+    with pytest.raises(KeyError, match="did you mean 'footfall'"):
+        city.fidelity("footfal")
+
+
 def spread(city, entity="footfall/gate-1"):
     """By how much a running twin expects the reading after the next one to differ: its own and its sensor's noise."""
     received = city.ledger().received

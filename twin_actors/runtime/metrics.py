@@ -67,6 +67,11 @@ _OF_KIND: Mapping[str, Metric] = {
     ),
     "drifting": Metric("twin_actors_kind_drifting", "Twins whose model has left what their readings say", _KIND),
 }
+_KIND_RMSE = Metric(
+    "twin_actors_kind_innovation_rmse",
+    "Root mean square of what readings differed by from what their twin expected, in the field's unit",
+    ("city", "kind", "field"),
+)
 
 _OF_ROUTER: Mapping[str, Metric] = {
     "epoch": Metric("twin_actors_router_epoch", "How often the router has been started, ever"),
@@ -131,7 +136,7 @@ _RECREATED = Metric("twin_actors_recreated_total", "Actors that had disappeared 
 METRICS: tuple[Metric, ...] = (
     _LEDGER, _UNEXPLAINED, _ANSWERS, _ALARMS, _RECREATED,
     _ACTORS, _ACTORS_UP, _LEFT_OUT, _BACKLOG, _ACTOR_UP, *_OF_ACTOR.values(), _SNAPSHOT_LAG,
-    *_OF_KIND.values(),
+    *_OF_KIND.values(), _KIND_RMSE,
     *_OF_ROUTER.values(), _STORE_TROUBLE, _DEAD_LETTERS,
     *_OF_AGGREGATOR.values(), _COMMANDS,
     *_OF_HISTORY.values(), _HISTORY_TROUBLE,
@@ -183,6 +188,8 @@ def _samples(status: Mapping[str, Any], ledger: Ledger | None, shown: Collection
             yield Sample(_COMMANDS, (city, phase), aggregator[f"commands_{phase}"])
         for kind, counts in aggregator["kinds"].items():
             yield from _each(_OF_KIND, counts, (city, kind))
+            for field, rmse in counts["innovation_rmse"].items():
+                yield Sample(_KIND_RMSE, (city, kind, field), rmse)
     if controller is not None:
         yield Sample(_RECREATED, (city,), controller["recreated"])
         by_alarm: dict[str, int] = {}

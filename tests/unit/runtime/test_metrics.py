@@ -42,8 +42,10 @@ def status(actors: Mapping[str, Any] | None = None) -> dict[str, Any]:
             "commands_acknowledged": 3, "commands_rejected": 1, "commands_expired": 1, "commands_open": 0,
             "commands_postponed": 0,
             "kinds": {
-                "venue": {"twins": 2, "stale": 1, "silent": 0, "alerts": 1, "coverage_90": 0.91, "drifting": 1},
-                "footfall": {"twins": 3, "stale": 0, "silent": 3, "alerts": 0, "coverage_90": None, "drifting": 0},
+                "venue": {"twins": 2, "stale": 1, "silent": 0, "alerts": 1, "coverage_90": 0.91, "drifting": 1,
+                          "innovation_rmse": {"in_persons": 12.5}},
+                "footfall": {"twins": 3, "stale": 0, "silent": 3, "alerts": 0, "coverage_90": None, "drifting": 0,
+                             "innovation_rmse": {}},
             },
         },
         "controller": {
@@ -77,7 +79,8 @@ def test_every_metric_has_its_value() -> None:
         ("backlog", "under_way"): 2, ("backlog", "held_back"): 1, ("actor_up", "twins:00001"): 1,
         ("actor_applied_total", "twins:00001"): 6, ("actor_snapshot_lag", "twins:00001"): 11,
         ("actor_busy_seconds_total", "twins:00001"): 0.25, ("actor_failures_total", "twins:00001"): 4,
-        ("kind_twins", "venue"): 2, ("kind_coverage_90", "venue"): 0.91, ("kind_silent", "footfall"): 3,
+        ("kind_twins", "venue"): 2, ("kind_coverage_90", "venue"): 0.91,
+        ("kind_innovation_rmse", "venue", "in_persons"): 12.5, ("kind_silent", "footfall"): 3,
         ("router_store_trouble",): 1, ("router_broker_connected",): 1, ("router_uncommitted",): 7,
         ("dead_letters_total", "not_json"): 1, ("ticks_total",): 30, ("tick_seconds",): 0.004,
         ("commands", "acknowledged"): 3, ("emergencies_open",): 1, ("history_sealed_entries_total",): 1000,
