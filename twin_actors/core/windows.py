@@ -88,6 +88,14 @@ class WindowTable:
             columns[name] = slots.reshape(*field.shape, -1)
         return self._record.of_fields(columns)
 
+    def of_twin(self, twin: int, at_s: Column) -> Any:
+        """The record of one twin at several moments ``at_s (H,)``, ``(rows, H)`` a field."""
+        at = [self.at(np.full(self.hour.shape[1], moment)) for moment in at_s]
+        names = self._layout.fields
+        return self._record.of_fields(
+            {name: np.stack([getattr(each, name)[..., twin] for each in at], axis=-1) for name in names}
+        )
+
     def _hours_ago(
         self,
         order: int,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import functools
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -237,7 +238,8 @@ class City(Reshaped, Remembered, Recorded, Asking):
         actor = self._actor_of[number]
         shown, reported = self._call(actor, "show", entity, self.now_s())
         kind = self._plan.catalogue.kinds[self._kind_of[entity]]
-        return TwinCard(kind, self.scenario.entities[number], shown, 0, reported)
+        predict = functools.partial(self.predicted, entity)
+        return TwinCard(kind, self.scenario.entities[number], shown, 0, reported, predict)
 
     def now_s(self) -> float:
         """The city's time, seconds since the epoch."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from twin_actors.core.cleaning import Fate
 from twin_actors.core.inputs import Batch
+from twin_actors.core.outlook import Outlook
 from twin_actors.core.showing import Shown, Stamp, only, stamp, unchanged
 from twin_actors.core.table import TwinTable
 from twin_actors.runtime.answering import Answer, Question, answer
@@ -120,6 +122,17 @@ class Holder:
             ok, self.epoch, self.incarnation, self.outcomes(), refused, float(self.intake.latest_s), self.busy_s
         )
 
+    def settle(self) -> None:
+        """Let go of the plan that the twins were made from: ids of their own, side by side, hold none of its memory.
+
+        Python gives memory back in pieces of a megabyte, each kept for one short string that is left in it.
+        """
+        for group in self.groups:
+            joined = "\n".join(group.table.ids)
+            group.table.ids = ()
+            gc.collect()
+            group.table.ids = tuple(joined.split("\n"))
+
     # -- answers -----------------------------------------------------------------------------------------------
 
     def outcomes(self) -> Outcomes:
@@ -149,6 +162,13 @@ class Holder:
         for group in self.groups:
             if entity in group.table.ids:
                 return only(group.table.show(now_s), group.table.ids.index(entity))
+        raise KeyError(entity)
+
+    def ahead(self, entity: str, until_s: Sequence[float]) -> Outlook:
+        """One twin by its own model at some moments to come. Raises KeyError."""
+        for group in self.groups:
+            if entity in group.table.ids:
+                return group.table.ahead(entity, np.array(until_s, dtype=np.float64))
         raise KeyError(entity)
 
     def select(self, question: Question, now_s: float) -> Answer:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twin_actors.runtime import history
 from twin_actors.scenario import edits
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from twin_actors.core.forecasts import Predicted
     from twin_actors.runtime.changing import Change
     from twin_actors.runtime.plan import CityPlan
+    from twin_actors.runtime.predicted import PredictedTwin
     from twin_actors.scenario.model import Scenario
 
 
@@ -27,6 +28,8 @@ class Remembered:
     _plan: CityPlan
     _number: Mapping[str, int]
     _kind_of: Mapping[str, str]
+    _actor_of: Mapping[int, str]
+    _call: Callable[..., Any]
     kinds: Callable[[], tuple[str, ...]]
     now_s: Callable[[], float]
     apply: Callable[..., Change]
@@ -83,6 +86,25 @@ class Remembered:
         several = [horizon] if isinstance(horizon, str | int | float) else list(horizon)
         horizons_s = [history.length_s(each) for each in several]
         return predicted_from_history(kind, field, frame, now_s=self.now_s(), horizons_s=horizons_s)
+
+    def predicted(self, entity: str) -> PredictedTwin:
+        """Every field of one twin a quarter of an hour to a day ahead, with quantiles; also ``city[entity].predicted``.
+
+        Each field by the method that a rolling backtest over its history chooses, with its error beside that of the
+        last value; where history is too short, by the twin's own model rolled forward, and it says so. Raises KeyError
+        with the nearest id.
+        """
+        from twin_actors.runtime import past, predicted
+
+        number = history.number_of(self._plan, entity)
+        kind = self._plan.catalogue.kinds[self._kind_of[entity]]
+        now_s = self.now_s()
+        since_s = predicted.since_s(lambda since_s: past.heard(self._plan, self._store, number, since_s), now_s)
+        said = past.readings(self._plan, self._store, number, since_s=since_s)
+        histories = predicted.from_history(kind, said, now_s=now_s)
+        until_s = predicted.moments(histories, now_s)
+        outlook = self._call(self._actor_of[number], "ahead", entity, until_s)
+        return predicted.predicted_twin(kind, entity, histories, outlook, now_s=now_s, until_s=until_s)
 
     def calibrate(
         self, kind: str, *, fit: Sequence[str] = (), last: float | str = "30d", noises: bool = True,
