@@ -52,6 +52,8 @@ def status(actors: Mapping[str, Any] | None = None) -> dict[str, Any]:
             "recreated": 1,
             "audit": {"alarms": [{"alarm": "not_up"}, {"alarm": "not_up"}, {"alarm": "unavailable"}]},
             "history": {"runs": 8, "sealed_entries": 1000, "trouble": ""},
+            "moves": {"count": 12, "waiting": 4, "under_way": ["twins:00001", "twins:00002"],
+                      "stranded": ["twins:00003"], "trouble": ""},
         },
     }  # fmt: skip
 
@@ -84,7 +86,8 @@ def test_every_metric_has_its_value() -> None:
         ("router_store_trouble",): 1, ("router_broker_connected",): 1, ("router_uncommitted",): 7,
         ("dead_letters_total", "not_json"): 1, ("ticks_total",): 30, ("tick_seconds",): 0.004,
         ("commands", "acknowledged"): 3, ("emergencies_open",): 1, ("history_sealed_entries_total",): 1000,
-        ("history_trouble",): 0,
+        ("history_trouble",): 0, ("moves_total",): 12, ("moves_open", "waiting"): 4, ("moves_open", "under_way"): 2,
+        ("stranded_actors",): 1,
     }  # fmt: skip
     assert {key: found[key] for key in expected} == expected
 
