@@ -139,7 +139,7 @@ def logged(place: Place) -> int:
 
 @pytest.mark.parametrize(
     "with_broker",
-    [False, pytest.param(True, marks=pytest.mark.slow)],  # the longer one; chaos kills brokers in the quick run too
+    [False, pytest.param(True, marks=pytest.mark.slow)],  # the longer one; chaos restarts brokers in the quick run too
     ids=["all_but_the_broker", "all"],
 )
 def test_a_killed_city_resumes_and_its_ledger_balances(place: Place, with_broker: bool) -> None:
