@@ -3,8 +3,9 @@
     python benchmarks/city_nodes.py --json
 
 The nodes are raylets on one machine (``ray.cluster_utils.Cluster``): this proves the logic, that spreading costs the
-router nothing, and not the network. A head holds router and aggregator, as docs/cluster.md advises; so many nodes hold
-the twin actors, whose number stays the same. The peer of two and four nodes is the one node of the same run.
+router nothing, and not the network. The head holds no actors, as docs/cluster.md advises; so many nodes hold the twin
+actors, whose number stays the same, and beside them controller, router and aggregator. Each number of nodes is measured
+in a process of its own. The peer of two and four nodes is the one node of the same run.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import json
 import os
 import secrets
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -31,14 +33,15 @@ sys.path.insert(0, str(HERE))
 from ingest import CityUnderTest, mosquitto  # noqa: E402  # scripts beside each other
 
 TWIN_ACTORS = 4
-HEAD_BYTES = 600_000_000
-ACTOR_ROOM_BYTES = 130_000_000
-"""Memory that a node offers for each twin actor it should hold: Ray fills a node by half, then takes the next."""
+HEAD_BYTES = 10_000_000
+"""Less than one actor takes."""
+PART_DEADLINE_S = 900.0
 
 
 @contextmanager
 def ray_nodes(workers: int) -> Iterator[str]:
     """A head and so many workers, each a raylet of its own; yields the address."""
+    from twin_actors.runtime.placement import ACTOR_BYTES, CONTROLLER_BYTES, OTHER_BYTES
     from twin_actors.runtime.processes import use_token
 
     os.environ.update(RAY_worker_niceness="0", RAY_USAGE_STATS_ENABLED="0")
@@ -52,7 +55,8 @@ def ray_nodes(workers: int) -> Iterator[str]:
                         "object_store_memory": 100_000_000},
     )  # fmt: skip
     try:
-        room = ACTOR_ROOM_BYTES * -(-TWIN_ACTORS // workers)
+        # any node may get controller, router and aggregator, and must still have room for twice its share of the twins
+        room = CONTROLLER_BYTES + 2 * OTHER_BYTES + 2 * ACTOR_BYTES * -(-TWIN_ACTORS // workers)
         for _ in range(workers):
             cluster.add_node(num_cpus=1, memory=room, object_store_memory=100_000_000)
         yield cluster.address
@@ -82,6 +86,8 @@ def of_nodes(workers: int, count: int, runs: int, twins: int) -> dict[str, Any]:
         try:
             hellos = ray.get([twin.hello.remote() for twin in city.twins], timeout=60)
             holders = Counter(hello.node for hello in hellos)
+            if len(holders) != workers:
+                raise RuntimeError(f"{len(holders)} nodes hold twin actors instead of {workers}: {dict(holders)}")
             start_ms = int(time.time() * 1000) - 40_000_000
             sent, found = [], []
             for number in range(-1, runs):
@@ -111,9 +117,20 @@ def of_nodes(workers: int, count: int, runs: int, twins: int) -> dict[str, Any]:
     }
 
 
+def apart(workers: int, count: int, runs: int, twins: int) -> dict[str, Any]:
+    """``of_nodes`` in a process of its own: it is a driver of one cluster only."""
+    command = [sys.executable, __file__, "--alone", str(workers)]
+    command += ["--count", str(count), "--runs", str(runs), "--twins", str(twins)]
+    said = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=PART_DEADLINE_S)
+    if said.returncode:
+        raise RuntimeError(f"the part with {workers} nodes ended with exit code {said.returncode}; see above")
+    found: dict[str, Any] = json.loads(said.stdout.splitlines()[-1])
+    return found
+
+
 def measure(nodes: list[int], count: int, runs: int, twins: int) -> dict[str, Any]:
     return {
-        "nodes": {str(number): of_nodes(number, count, runs, twins) for number in nodes},
+        "nodes": {str(number): apart(number, count, runs, twins) for number in nodes},
         "twin_actors": TWIN_ACTORS,
         "twins": twins,
         "readings_per_run": count,
@@ -127,9 +144,13 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=200_000, help="readings per run")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--twins", type=int, default=10_000)
+    parser.add_argument("--alone", type=int, help="measure this number of nodes in this process; one line of JSON")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     said = parser.parse_args()
     os.environ.setdefault("TWIN_ACTORS_HOME", tempfile.mkdtemp(prefix="ta-home-"))
+    if said.alone:
+        print(json.dumps(of_nodes(said.alone, said.count, said.runs, said.twins)))
+        return
     result = measure([int(number) for number in said.nodes.split(",")], said.count, said.runs, said.twins)
     if said.json:
         print(json.dumps(result, indent=2))

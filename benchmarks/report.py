@@ -147,8 +147,8 @@ def run_part(part: Part, quick: bool) -> dict[str, Any]:
 
 def end_cities(place: Path) -> None:
     """End the cities that a part has left below its folder: exactly those, by their records."""
-    from twin_actors.runtime.launching import end
     from twin_actors.runtime.processes import Record
+    from twin_actors.runtime.shutdown import end
 
     for folder in place.iterdir():
         record = Record.load(folder)

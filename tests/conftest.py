@@ -20,4 +20,4 @@ def pytest_sessionfinish() -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that join a cluster of their own come first: the session's Ray, once begun, stays in this process."""
-    items.sort(key=lambda item: "test_cluster_moves" not in item.nodeid)
+    items.sort(key=lambda item: "runtime/test_cluster_" not in item.nodeid)

@@ -6,6 +6,7 @@ import numpy as np
 
 from domains.power.records import SubstationAttributes, SubstationState, SubstationWindows
 from twin_actors.core.columns import Column
+from twin_actors.core.courses import usual, usual_ahead
 
 WEEK_H = 168
 DAY_H = 24
@@ -17,18 +18,6 @@ ENOUGH_HOURS = 126
 """Three quarters of the week must have been seen before anything is said about the rhythm."""
 
 LEAST_SHARE = 1e-3  # of the usual load: keeps ratios of an unloaded transformer finite
-
-
-def of_week(week: Column, hour_h: Column) -> Column:
-    """The value of a weekly profile ``(168, n)`` at hours of the week ``(k, …, n)``; NaN where never seen.
-
-    A forked state carries sample axes that the profile does not have; they are put in.
-    """
-    slots = np.mod(np.floor(hour_h), WEEK_H).astype(np.intp)
-    samples = slots.ndim - week.ndim
-    if samples > 0:
-        week = week.reshape(week.shape[:1] + (1,) * samples + week.shape[1:])
-    return np.take_along_axis(week, slots, axis=0)
 
 
 def weather_mw(ambient_c: Column, attributes: SubstationAttributes) -> Column:
@@ -47,10 +36,10 @@ def load_ahead_mw(load_mw: Column, state: SubstationState, windows: SubstationWi
     L(h) = usual(t + h) + (L − usual(t))·e^(−h/12). Where an hour of the week was never seen the present load stands in.
     """
     ahead = hours_h.reshape(-1, *(1,) * load_mw.ndim)
-    usual = of_week(windows.usual_load_mw, state.hour_of_week_h + ahead)
-    now = of_week(windows.usual_load_mw, np.asarray(state.hour_of_week_h)[np.newaxis])
+    coming = usual_ahead(windows.usual_load_mw, state.hour_of_week_h, hours_h)
+    now = usual(windows.usual_load_mw, state.hour_of_week_h)
     kept = np.exp(-ahead / DEVIATION_MEMORY_H)
-    return np.maximum(np.where(np.isnan(usual) | np.isnan(now), load_mw, usual + (load_mw - now) * kept), 0.0)
+    return np.maximum(np.where(np.isnan(coming) | np.isnan(now), load_mw, coming + (load_mw - now) * kept), 0.0)
 
 
 def unexplained_mw(
@@ -61,8 +50,8 @@ def unexplained_mw(
     Zero where this hour has not been seen yet: nothing looks wasteful for want of data. Without a usual temperature
     the weather is taken for usual.
     """
-    hour = np.asarray(state.hour_of_week_h)[np.newaxis]
-    usual_mw, usual_c = of_week(windows.usual_load_mw, hour)[0], of_week(windows.usual_ambient_c, hour)[0]
+    hour_h = state.hour_of_week_h
+    usual_mw, usual_c = usual(windows.usual_load_mw, hour_h), usual(windows.usual_ambient_c, hour_h)
     usual_c = np.where(np.isnan(usual_c), state.ambient_temp_c, usual_c)
     weather = weather_mw(state.ambient_temp_c, attributes) - weather_mw(usual_c, attributes)
     return np.where(np.isnan(usual_mw), 0.0, load_mw - usual_mw - weather)
@@ -76,7 +65,7 @@ def base_load_ratio(windows: SubstationWindows) -> Column:
     week = windows.usual_load_mw
     seen = ~np.isnan(week)
     days = (WEEK_H // DAY_H, DAY_H, *week.shape[1:])
-    total = np.where(seen, week, 0.0).reshape(days).sum(axis=0)
+    total = np.where(seen, week, 0.0).reshape(days).sum(axis=0, dtype=np.float64)
     count = seen.reshape(days).sum(axis=0)
     ordered = np.sort(total / np.maximum(count, 1), axis=0)
     quiet, busy = ordered[:6].mean(axis=0), ordered[-6:].mean(axis=0)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from domains.venues import devices
-from domains.venues.forecast import flow_ahead_pph, of_week
+from domains.venues.forecast import flow_ahead_pph
 from domains.venues.pedestrians import LEVELS, WALKWAY_PER_M_MIN, level_of_service
 from twin_actors.core.columns import (
     Attributes,
@@ -21,6 +21,7 @@ from twin_actors.core.columns import (
     reading,
     state,
 )
+from twin_actors.core.courses import usual
 from twin_actors.core.kind import Alert, Indicator, Indicators, Kind, Step
 
 WEEK_S = 604_800.0
@@ -69,7 +70,7 @@ def usual_pph(state: FootfallState, windows: FootfallWindows) -> Column:
 
     Where that hour has never been seen the present flow stands in: nothing looks unusual for want of data.
     """
-    seen = of_week(np.asarray(windows.usual_pph), np.asarray(state.hour_of_week_h)[np.newaxis])[0]
+    seen = usual(windows.usual_pph, state.hour_of_week_h)
     return np.where(np.isnan(seen), state.flow_pph, seen)
 
 
@@ -78,9 +79,7 @@ def indicators(
 ) -> Indicators:
     """Flow, flow per metre, Fruin's level by flow, and what is usual at this hour of the week."""
     specific = state.flow_pph / 3600 / attributes.width_m
-    ahead = flow_ahead_pph(
-        np.asarray(state.flow_pph), np.asarray(state.hour_of_week_h), np.asarray(windows.usual_pph), AHEAD_H
-    )
+    ahead = flow_ahead_pph(np.asarray(state.flow_pph), state.hour_of_week_h, windows.usual_pph, AHEAD_H)
     return {
         "specific_flow": specific,
         "los": level_of_service(specific * 60, WALKWAY_PER_M_MIN),

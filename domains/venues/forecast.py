@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from twin_actors.core.columns import Column
-
-WEEK_H = 168
+from twin_actors.core.courses import usual, usual_ahead
 
 DEVIATION_MEMORY_H = 4.0
 """How long a walkway stays busier or quieter than usual (e-folding; Melbourne 2014, January to August)."""
@@ -23,15 +22,6 @@ RELEASE_S = 900.0
 """After the end the crowd rises to go with this time constant; doors and stairs then hold it back."""
 
 
-def of_week(week: Column, hour_h: Column) -> Column:
-    """A weekly profile ``(168, n)`` at hours of the week ``(k, …, n)``; NaN where never seen."""
-    slots = np.mod(np.floor(hour_h), WEEK_H).astype(np.intp)
-    samples = slots.ndim - week.ndim
-    if samples > 0:  # a forked state carries sample axes that the profile does not have
-        week = week.reshape(week.shape[:1] + (1,) * samples + week.shape[1:])
-    return np.take_along_axis(week, slots, axis=0)
-
-
 def flow_ahead_pph(flow_pph: Column, hour_of_week_h: Column, week: Column, hours_h: Column) -> Column:
     """Expected flow ``(k, …, n)`` in ``hours_h (k,)`` hours.
 
@@ -39,8 +29,8 @@ def flow_ahead_pph(flow_pph: Column, hour_of_week_h: Column, week: Column, hours
     hour of the week was never seen, the present flow stands in.
     """
     ahead = hours_h.reshape(-1, *(1,) * flow_pph.ndim)
-    coming = of_week(week, hour_of_week_h + ahead)
-    now = of_week(week, np.asarray(hour_of_week_h)[np.newaxis])
+    coming = usual_ahead(week, hour_of_week_h, hours_h)
+    now = usual(week, hour_of_week_h)
     ratio = np.clip((flow_pph + FEW_PPH) / (now + FEW_PPH), *RATIO_RANGE)
     expected = coming * (1.0 + (ratio - 1.0) * np.exp(-ahead / DEVIATION_MEMORY_H))
     return np.where(np.isnan(expected), flow_pph, expected)

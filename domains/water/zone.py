@@ -24,6 +24,7 @@ from twin_actors.core.columns import (
     reading,
     state,
 )
+from twin_actors.core.courses import usual
 from twin_actors.core.kind import Alert, Devices, Indicator, Indicators, Kind, Step
 
 WEEK_S, WEEK_H, DAY_H = 604_800.0, 168, 24
@@ -139,22 +140,23 @@ def night_flow_m3s(windows: ZoneWindows) -> Column:
     seen = ~np.isnan(week)
     days = (WEEK_H // DAY_H, DAY_H, *week.shape[1:])
     count = seen.reshape(days).sum(axis=0)
-    hours = np.sort(np.where(seen, week, 0.0).reshape(days).sum(axis=0) / np.maximum(count, 1), axis=0)
+    hours = np.sort(
+        np.where(seen, week, 0.0).reshape(days).sum(axis=0, dtype=np.float64) / np.maximum(count, 1), axis=0
+    )
     enough = (seen.sum(axis=0) >= ENOUGH_HOURS) & (count > 0).all(axis=0)
     return np.where(enough, hours[:3].mean(axis=0), np.nan)
 
 
 def indicators(state: ZoneState, attributes: ZoneAttributes, command: ZoneCommand, windows: ZoneWindows) -> Indicators:
     """Pressure, loss, leaks and what is unusual at this hour, columns ``(…, n)``."""
-    slot = np.mod(np.floor(state.hour_of_week_h), WEEK_H).astype(np.intp)[np.newaxis]
     week = windows.usual_m3s
-    samples = slot.ndim - week.ndim
-    spread = week.reshape(week.shape[:1] + (1,) * samples + week.shape[1:]) if samples > 0 else week
-    usual = np.take_along_axis(spread, slot, axis=0)[0]
+    expected = usual(week, state.hour_of_week_h)
     night = night_flow_m3s(windows)
     leak = np.where(np.isnan(night), 0.0, np.maximum(night - attributes.night_use_m3s, 0.0))
-    mean = np.where(np.isnan(week), 0.0, week).sum(axis=0) / np.maximum((~np.isnan(week)).sum(axis=0), 1)
-    more = np.where(np.isnan(usual), 0.0, state.inflow_m3s - usual)
+    mean = np.where(np.isnan(week), 0.0, week).sum(axis=0, dtype=np.float64) / np.maximum(
+        (~np.isnan(week)).sum(axis=0), 1
+    )
+    more = np.where(np.isnan(expected), 0.0, state.inflow_m3s - expected)
     loss_m = hydraulics.head_loss_m(
         state.inflow_m3s, attributes.main_length_m, attributes.main_diameter_m, attributes.main_roughness
     )

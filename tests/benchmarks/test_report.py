@@ -126,6 +126,7 @@ def test_an_interrupted_run_goes_on_from_what_is_kept(
     assert ran[-1] == "ingest", "another commit's figures are measured again"
 
 
+@pytest.mark.slow  # three quarters of a minute; the rows and the page have quick tests above
 def test_a_quick_run_measures_and_writes_the_report(tmp_path: Path) -> None:
     if shutil.which("mosquitto") is None and shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin") is None:
         pytest.skip("Mosquitto is not installed")

@@ -12,7 +12,7 @@ from random import Random
 from typing import Any, Final
 
 from tests.chaos.watching import NOT_NOW, sights
-from twin_actors.runtime import launching
+from twin_actors.runtime import local
 from twin_actors.runtime.city import City
 from twin_actors.testing.live import eventually
 from twin_actors.wire.broker import EmbeddedBroker
@@ -116,7 +116,7 @@ def _start_again(stage: Stage, broker: EmbeddedBroker) -> None:
     if broker is stage.own_broker:
         return
     stage.city._record.broker = broker.describe()  # ``down`` must end this one
-    stage.city._record.save(launching.folder_of(stage.city.name))
+    stage.city._record.save(local.folder_of(stage.city.name))
 
 
 def restart_broker(stage: Stage) -> Damage:

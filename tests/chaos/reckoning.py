@@ -87,7 +87,7 @@ def _unlike_truth(city: City, said: Sequence[Said] | None, store: Store) -> list
     read, without = 0, quarantined(store, SHARES[0])
     while True:
         if said is None:
-            fresh = list(log_of(store.log(SHARES[0]), read))
+            fresh = list(log_of(city.plan.log(store, SHARES[0]), read))
             offline.feed(each for each in fresh if each[0] not in without)
             read = fresh[-1][0] + 1 if fresh else read
         found = differences(offline.twins, twins_inside(city), without=NOT_OF_THE_FILE)

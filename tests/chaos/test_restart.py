@@ -137,7 +137,11 @@ def logged(place: Place) -> int:
         store.close()
 
 
-@pytest.mark.parametrize("with_broker", [False, True], ids=["all_but_the_broker", "all"])
+@pytest.mark.parametrize(
+    "with_broker",
+    [False, pytest.param(True, marks=pytest.mark.slow)],  # the longer one; chaos restarts brokers in the quick run too
+    ids=["all_but_the_broker", "all"],
+)
 def test_a_killed_city_resumes_and_its_ledger_balances(place: Place, with_broker: bool) -> None:
     first = place.run("-c", LAUNCH, str(place.scenario))
     assert first["received"] == 0

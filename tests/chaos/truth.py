@@ -133,7 +133,7 @@ class Kept:
         self._withheld: set[tuple[str, bytes]] = set()
         for share in shares:
             withheld = quarantined(store, share)
-            for offset, entry in log_of(store.log(share)):
+            for offset, entry in log_of(plan.log(store, share)):
                 if entry.channel == READING and entry.entity >= 0:
                     known = entities[entry.entity], bytes(entry.payload)
                     self.logged.add(known)

@@ -8,25 +8,19 @@ import time
 import msgspec
 import pytest
 
-from tests.chaos.leg import Leg
-from tests.chaos.load import read_file, scenario_text
-from tests.chaos.publisher import Load
+from tests.chaos.load import read_file
 from tests.chaos.reckoning import reckon
 from tests.chaos.watching import LedgerWatch, sights
+from tests.runtime.cluster_stage import by_node, launched, load_on, stage
 from twin_actors.runtime.city import City, LaunchRefused
 from twin_actors.runtime.relocating import Stranded
 from twin_actors.runtime.whereabouts import MOVES_KEY
 from twin_actors.scenario import load_scenario
 from twin_actors.testing.live import devices_of, eventually, settled
-from twin_actors.testing.postgres import postgres_server, why_not
-from twin_actors.wire.broker import EmbeddedBroker
+from twin_actors.testing.postgres import why_not
 
 pytestmark = [pytest.mark.timeout(280), pytest.mark.skipif(bool(why_not()), reason=why_not() or "there")]
-TWINS, PER_ACTOR, RATE = 24, 4, 60.0
-
-
-def by_node(city):
-    return {row["address"]: int(row["actors"]) for _, row in city.nodes().iterrows()}
+TWINS, PER_ACTOR = 24, 4
 
 
 def intents(store):
@@ -34,34 +28,19 @@ def intents(store):
 
 
 def test_spread_join_drain_and_leave_under_load(tmp_path):
-    from tests.chaos.nodes import Nodes
-
     with contextlib.ExitStack() as stack:
-        nodes = stack.enter_context(Nodes(apart=False))
-        server = stack.enter_context(postgres_server())
-        broker = stack.enter_context(EmbeddedBroker(tmp_path / "broker", kind="mosquitto"))
-        path = tmp_path / "moves.yaml"
-        path.write_text(
-            scenario_text(
-                "moves", twins=TWINS, per_actor=PER_ACTOR, policies=False, store=server.url("moves"),
-                cluster=nodes.address, broker=f"mqtt://{broker.address.host}:{broker.address.port}",
-            )
-        )  # fmt: skip
-        city = City.launch(load_scenario([path]))
-        stack.callback(city.down)
+        on = stack.enter_context(stage(tmp_path, "moves"))
+        nodes = on.nodes
+        city = stack.enter_context(launched([on.write(on.text(twins=TWINS, per_actor=PER_ACTOR))]))
         first, second = nodes.workers
         assert by_node(city) == {first.address: 3, second.address: 3}
         assert set(city.actors()["address"]) == {first.address, second.address}
 
-        load = Load(tmp_path / "published", reach=city.plan.broker, root=city.scenario.root, entities=city.ids,
-                    rate=RATE, seed=7)  # fmt: skip
-        stack.callback(load.kill)
+        load = stack.enter_context(load_on(city, tmp_path / "published", seed=7))
         ledgers = LedgerWatch(city)
         store = city.plan.open_store()
         stack.callback(store.close)
         with ledgers.throughout():
-            eventually(lambda: city.ledger().applied > 100, within_s=30)
-
             third = nodes.add_worker()
             eventually(lambda: by_node(city).get(third.address) == 2, within_s=60, says="the new node gets its share")
             eventually(lambda: not city.status()["controller"]["moves"]["under_way"], within_s=30)
@@ -103,20 +82,12 @@ def test_spread_join_drain_and_leave_under_load(tmp_path):
 @pytest.mark.slow
 def test_labels_are_obeyed_by_launch_death_and_drain(tmp_path):
     """A kind that wants zone=east stands there, comes back there when its node dies, and is stranded without one."""
-    from tests.chaos.nodes import Nodes
-
     with contextlib.ExitStack() as stack:
-        nodes = stack.enter_context(Nodes(apart=False))
-        server = stack.enter_context(postgres_server())
-        broker = stack.enter_context(EmbeddedBroker(tmp_path / "broker", kind="mosquitto"))
-        text = scenario_text(
-            "labelled", twins=10, per_actor=2, policies=False, store=server.url("labelled"), cluster=nodes.address,
-            broker=f"mqtt://{broker.address.host}:{broker.address.port}",
-        )  # fmt: skip
+        on = stack.enter_context(stage(tmp_path, "labelled"))
+        nodes, text = on.nodes, on.text(twins=10, per_actor=2)
         more = "labels: {substation: {zone: [east, south]}}, rebalance: manual"
         text = text.replace("entities_per_actor: 2", f"entities_per_actor: 2, {more}")
-        path = tmp_path / "labelled.yaml"
-        path.write_text(text)
+        path = on.write(text)
         with pytest.raises(LaunchRefused, match=r"zone=east or south; the labels there are: none"):
             City.launch(load_scenario([path]))
 
@@ -126,8 +97,7 @@ def test_labels_are_obeyed_by_launch_death_and_drain(tmp_path):
             assert len(packed.actors()) == 5, "two twins each for six cores, those with labels apart"
             packed.down(volumes=True)
         path.write_text(text)
-        city = City.launch(load_scenario([path]))
-        stack.callback(city.down)
+        city = stack.enter_context(launched([path]))
         (labelled,) = [name for name, kinds in city.actors()["kinds"].items() if "substation" in kinds]
 
         def address():
@@ -159,30 +129,17 @@ def test_labels_are_obeyed_by_launch_death_and_drain(tmp_path):
 @pytest.mark.slow
 def test_the_same_over_a_network(tmp_path):
     """A node in a network namespace of its own is emptied, filled again and left, under load."""
-    from tests.chaos.nodes import NetworkBroker, Nodes, why_no_network
+    from tests.chaos.nodes import why_no_network
 
     if why_no_network():
         pytest.skip(why_no_network())
     with contextlib.ExitStack() as stack:
-        nodes = stack.enter_context(Nodes(apart=True))
-        server = stack.enter_context(postgres_server())
-        Leg._open_to_others(server, nodes.link)
-        broker = stack.enter_context(NetworkBroker(tmp_path / "broker", nodes.link.host))
-        path = tmp_path / "apart.yaml"
-        path.write_text(
-            scenario_text(
-                "apart", twins=TWINS, per_actor=PER_ACTOR, policies=False, store=server.url("apart"),
-                cluster=nodes.address, broker=f"mqtt://{nodes.host}:{broker.port}",
-            )
-        )  # fmt: skip
-        city = City.launch(load_scenario([path]))
-        stack.callback(city.down)
+        on = stack.enter_context(stage(tmp_path, "apart", apart=True))
+        nodes = on.nodes
+        city = stack.enter_context(launched([on.write(on.text(twins=TWINS, per_actor=PER_ACTOR))]))
         apart = nodes.apart
         assert sorted(by_node(city).values()) == [2, 2, 2]
-        load = Load(tmp_path / "published", reach=city.plan.broker, root=city.scenario.root, entities=city.ids,
-                    rate=RATE, seed=8)  # fmt: skip
-        stack.callback(load.kill)
-        eventually(lambda: city.ledger().applied > 100, within_s=30)
+        load = stack.enter_context(load_on(city, tmp_path / "published", seed=8))
         city.drain(apart.address, deadline_s=60)
         assert by_node(city)[apart.address] == 0
         city.drain(apart.address, undo=True)

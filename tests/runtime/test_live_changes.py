@@ -157,7 +157,7 @@ def test_attributes_and_actors_change_and_what_only_a_launch_can_do_is_refused(t
 
 def test_a_change_that_is_cut_short_is_carried_out_by_the_next_controller(tmp_path, ray_session):
     """As if the controller had died between writing the next plan and moving the twins."""
-    from twin_actors.runtime import applying, launching
+    from twin_actors.runtime import applying, local
     from twin_actors.runtime.plan import NEXT_FILE, CityPlan
     from twin_actors.scenario import edits
 
@@ -165,7 +165,7 @@ def test_a_change_that_is_cut_short_is_carried_out_by_the_next_controller(tmp_pa
         devices.say("footfall/a", {"flow_pph": 111})
         devices.flush()
         settled(city, 1)
-        store, folder = city.plan.open_store(), launching.folder_of("halved")
+        store, folder = city.plan.open_store(), local.folder_of("halved")
         wanted = edits.with_entity(city.scenario, city.plan.catalogue, "footfall/late", {})
         new, _ = applying.planned(store, city.plan, wanted, {})
         store.close()

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from twin_actors.runtime import launching
-from twin_actors.runtime.launching import LaunchRefused
+from twin_actors.runtime import launching, local, shutdown
+from twin_actors.runtime.placement import LaunchRefused
 from twin_actors.testing.live import devices_of, eventually, living, settled
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -159,9 +159,9 @@ def test_a_city_is_launched_once(city):
     with pytest.raises(LaunchRefused, match="is running already"):
         launching.launch(city.scenario, address="local")
     with (
-        launching.alone(launching.folder_of(city.name), city.name),
+        local.alone(local.folder_of(city.name), city.name),
         pytest.raises(LaunchRefused, match="being launched"),
-        launching.alone(launching.folder_of(city.name), city.name),
+        local.alone(local.folder_of(city.name), city.name),
     ):
         raise AssertionError("two of them")
 
@@ -196,9 +196,9 @@ def test_a_changed_scenario_takes_its_twins_over(make_scenario, ray_session):
         kill_all = [int(pid) for pid in city.actors()["pid"]]
         os.kill(kill_all[0], signal.SIGKILL)
         assert settled(city, 8).applied == 8
-    folder = launching.folder_of("repacked")
+    folder = local.folder_of("repacked")
     assert not folder.exists()
-    assert not launching.delete("repacked")
+    assert not shutdown.delete("repacked")
 
 
 def test_what_is_in_memory_ends_with_down(make_scenario, ray_session):
@@ -208,8 +208,8 @@ def test_what_is_in_memory_ends_with_down(make_scenario, ray_session):
             devices.say("footfall/a", {"flow_pph": 5})
             devices.flush()
             assert settled(city, 1).received == 1
-    assert not (launching.folder_of("forgets") / "store").exists()
-    launching.delete("forgets")
+    assert not (local.folder_of("forgets") / "store").exists()
+    shutdown.delete("forgets")
 
 
 def test_a_backup_of_a_running_city_becomes_another_life(make_scenario, ray_session, tmp_path):

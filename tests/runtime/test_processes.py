@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from twin_actors.runtime import launching
+from twin_actors.runtime import local
 from twin_actors.runtime.city import City
 from twin_actors.runtime.placement import ACTOR_BYTES, LaunchRefused
 from twin_actors.runtime.processes import Record, Running, end_tree, remove_ray_folder
@@ -264,5 +264,5 @@ def test_a_city_too_large_for_the_machine_is_refused_before_anything_starts(
 
 def test_a_city_that_does_not_exist_is_not_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TWIN_ACTORS_HOME", str(tmp_path))
-    with pytest.raises(launching.CityNotFound, match=r"no city called 'lisbon' runs here \(running: none\)"):
+    with pytest.raises(local.CityNotFound, match=r"no city called 'lisbon' runs here \(running: none\)"):
         City.connect("lisbon")

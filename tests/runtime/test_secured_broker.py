@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.wire.conftest import certificates  # noqa: F401  # the fixture
-from twin_actors.runtime import launching
+from twin_actors.runtime import local
 from twin_actors.runtime.city import City
 from twin_actors.runtime.placement import LaunchRefused
 from twin_actors.scenario import Scenario
@@ -81,7 +81,7 @@ def test_a_city_speaks_tls_and_gives_its_password(
             assert not nobody.ready
         finally:
             nobody.close()
-        folder = launching.folder_of("guarded")
+        folder = local.folder_of("guarded")
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         for path in folder.iterdir():
             if path.is_file() and PASSWORD.encode() in path.read_bytes():
@@ -101,7 +101,7 @@ def test_a_wrong_password_ends_the_launch_with_what_to_do(
     with pytest.raises((LaunchRefused, TimeoutError), match=words) as refused:
         City.launch(scenario, address="local")
     assert "guessed" not in str(refused.value)
-    assert launching.running("locked-out") is None
+    assert local.running("locked-out") is None
     assert guarded.running
     monkeypatch.setenv(VARIABLE, PASSWORD)
     with living(scenario) as city:  # nothing of the failed launch stands in the way
@@ -114,7 +114,7 @@ def test_a_password_that_is_not_set_is_named(
     monkeypatch.delenv(VARIABLE, raising=False)
     with pytest.raises(LookupError, match=f"{VARIABLE}' is not set; export it before starting the city"):
         City.launch(scenario_for("unsaid"), address="local")
-    assert launching.running("unsaid") is None
+    assert local.running("unsaid") is None
 
 
 def test_credentials_that_are_revoked_while_the_city_lives(

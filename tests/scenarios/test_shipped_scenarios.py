@@ -94,6 +94,7 @@ def test_the_recorded_day_is_played_to_its_end(tmp_path: Path) -> None:
     assert account["readings_applied"] == readings, account
 
 
+@pytest.mark.slow  # its domain has tests of its own, and harbour, grid and metropolis live in the quick run
 @pytest.mark.timeout(240)
 def test_water_lives(tmp_path: Path) -> None:
     account = up("water.yaml", 15, tmp_path, 220)
@@ -104,6 +105,7 @@ def test_water_lives(tmp_path: Path) -> None:
     assert all(kind["silent"] == 0 for kind in account["kinds"].values())
 
 
+@pytest.mark.slow  # as water
 @pytest.mark.timeout(240)
 def test_health_lives(tmp_path: Path) -> None:
     account = up("health.yaml", 15, tmp_path, 220)

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import psutil
 import pytest
 
 from twin_actors.store import Entry, Snapshot, StaleEpoch, StoreDamaged, StoreUnavailable, open_store
@@ -28,6 +29,35 @@ FORK = multiprocessing.get_context("fork")
 
 def entry(number: int, size: int = 40) -> Entry:
     return Entry(entity=number % 7, channel=0, source=0, received_at_s=float(number), payload=b"%0*d" % (size, number))
+
+
+# -- memory --------------------------------------------------------------------------------------------------------
+
+
+def test_a_store_keeps_no_copy_of_a_snapshot(tmp_path: Path) -> None:
+    """A prepared statement keeps what was bound to it, for as long as the connection lives."""
+    store = SqliteStore(tmp_path)
+    store.next_epoch("twins:00001")
+    store.save_snapshot("twins:00001", 1, 0, b"first", 0.0)
+    before = psutil.Process().memory_full_info().uss
+    blob = os.urandom(1_000_000) * 80
+    store.save_snapshot("twins:00001", 1, 1, blob, 1.0)
+    loaded = store.load_snapshot("twins:00001")
+    assert loaded is not None
+    assert loaded.blob == blob
+    del blob, loaded
+    assert psutil.Process().memory_full_info().uss - before < 40_000_000
+    store.close()
+
+
+def test_an_empty_snapshot_comes_back(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path)
+    store.next_epoch("twins:00001")
+    store.save_snapshot("twins:00001", 1, 0, b"", 0.0)
+    loaded = store.load_snapshot("twins:00001")
+    assert loaded is not None
+    assert (loaded.offset, loaded.blob) == (0, b"")
+    store.close()
 
 
 # -- processes that die --------------------------------------------------------------------------------------------

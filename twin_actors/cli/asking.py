@@ -20,6 +20,7 @@ ROWS_SHOWN = 50
 
 def show(
     words: Annotated[list[str], typer.Argument(metavar="[CITY] ENTITY", help="An id: kind/name.")],
+    predicted: Annotated[bool, typer.Option("--predicted", help="Also what it will be, up to a day ahead.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show the twin of one entity: estimated, reported, how far to trust it, and its alerts."""
@@ -29,6 +30,9 @@ def show(
     voice = Voice(as_json)
     with connected(name) as city:
         twin = city[entity]
+        if predicted:
+            with voice.err.status(f"forecasting {entity} from its history"):
+                _ = twin.predicted
         voice.result(twin.to_dict(), card(twin))
 
 
@@ -69,9 +73,9 @@ def _query_words(words: Sequence[str]) -> tuple[str | None, str, str]:
         return words[0], words[1], words[2]
     if len(words) != 2:
         raise typer.BadParameter("expected [CITY] KIND [EXPR]; put the expression in quotes")
-    from twin_actors.runtime import launching
+    from twin_actors.runtime import local
 
-    if launching.running(words[0]) is not None and words[1].isidentifier():
+    if local.running(words[0]) is not None and words[1].isidentifier():
         return words[0], words[1], ""
     return None, words[0], words[1]
 

@@ -22,9 +22,9 @@ Layered = Annotated[list[Path] | None, typer.Option("--file", "-f", help="One mo
 
 def chosen(name: str | None) -> str:
     """The name of the running city that is meant. Raises Failed, with the names there are."""
-    from twin_actors.runtime import launching
+    from twin_actors.runtime import local
 
-    there = tuple(launching.cities())
+    there = tuple(local.cities())
     if name is not None:
         if name in there:
             return name

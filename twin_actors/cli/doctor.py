@@ -315,12 +315,12 @@ def _domains(_: Scenario | None) -> Iterator[Finding]:
 
 def _leftovers(_: Scenario | None) -> Iterator[Finding]:
     from twin_actors.cli.running import unended
-    from twin_actors.runtime import launching
+    from twin_actors.runtime import local
     from twin_actors.runtime.processes import RECORD_FILE, home
 
     if not home().is_dir():
         return
-    running = tuple(launching.cities())
+    running = tuple(local.cities())
     if running:
         yield Finding("cities", State.OK, f"running: {', '.join(running)}")
     for record in unended():

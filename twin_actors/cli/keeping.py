@@ -50,16 +50,16 @@ def restore(
     as_json: AsJson = False,
 ) -> None:
     """Give a backup to a city that does not run; its next 'up' goes on from there."""
-    from twin_actors.runtime import launching
+    from twin_actors.runtime import local
     from twin_actors.runtime.stores import store_of
     from twin_actors.store.backup import restore as give
 
     voice = Voice(as_json)
-    if launching.running(city) is not None:
+    if local.running(city) is not None:
         raise Failed(f"{city} is running: end it first with 'twin-actors down {city}'")
-    folder = launching.folder_of(city)
+    folder = local.folder_of(city)
     folder.mkdir(parents=True, mode=0o700, exist_ok=True)
-    with _explained(), launching.alone(folder, city):
+    with _explained(), local.alone(folder, city):
         where = store_of(store, folder, city)
         with _told(voice) as progress:
             manifest = give(archive, where.url, replace=replace, progress=progress)
@@ -105,19 +105,19 @@ def _followed(name: str) -> str | None:
 
 def _store(name: str | None) -> Any:
     """The store of a city that runs, or has run on this machine."""
-    from twin_actors.runtime import launching
+    from twin_actors.runtime import local
     from twin_actors.runtime.plan import CityPlan
 
-    city = name if name is not None and launching.folder_of(name).exists() else chosen(name)
+    city = name if name is not None and local.folder_of(name).exists() else chosen(name)
     try:
-        return CityPlan.load(launching.folder_of(city)).open_store()
+        return CityPlan.load(local.folder_of(city)).open_store()
     except FileNotFoundError as error:
         raise Failed(f"{city} has never been launched on this machine") from error
 
 
 @contextlib.contextmanager
 def _explained() -> Iterator[None]:
-    from twin_actors.runtime.launching import LaunchRefused
+    from twin_actors.runtime.placement import LaunchRefused
     from twin_actors.store import StoreDamaged, StoreUnavailable
 
     try:

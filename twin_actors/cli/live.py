@@ -144,6 +144,10 @@ def card(twin: Any) -> RenderableType:
         parts.append(Text(f"{name}: desired {words(name, desired)}, in force {words(name, in_force)}", style="yellow"))
     if twin.alerts:
         parts.append(Text(f"ALERTS: {', '.join(twin.alerts)}", style="bold red"))
+    if twin.has_predicted:
+        from twin_actors.runtime.predicted import table_row
+
+        parts += [Text(), table([table_row(row) for row in twin.predicted], title="predicted")]
     return Group(*parts)
 
 

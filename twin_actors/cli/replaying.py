@@ -90,11 +90,11 @@ def _address(scenario: Scenario, city: str | None, broker: str | None) -> tuple[
 
     if broker is not None:
         return BrokerAddress.from_url(broker), scenario.root
-    from twin_actors.runtime import launching
+    from twin_actors.runtime import local
     from twin_actors.runtime.plan import CityPlan
     from twin_actors.runtime.reach import address_of
 
-    plan = CityPlan.load(launching.folder_of(chosen(city if city is not None else scenario.city)))
+    plan = CityPlan.load(local.folder_of(chosen(city if city is not None else scenario.city)))
     return address_of(plan.broker), plan.scenario.root
 
 

@@ -24,7 +24,7 @@ def ps(
     as_json: AsJson = False,
 ) -> None:
     """List the cities that run on this machine, with their uptime and processes; or one city's twin actors."""
-    from twin_actors.runtime import launching
+    from twin_actors.runtime import local
     from twin_actors.runtime.pace import words
 
     if city is not None:
@@ -37,7 +37,7 @@ def ps(
             voice.warn(short)
         return
 
-    cities = [described(record) for record in launching.cities().values()]
+    cities = [described(record) for record in local.cities().values()]
     leftovers = [record.city for record in unended()]
     voice = Voice(as_json)
     rows = [
@@ -71,13 +71,13 @@ def down(
 
     What it keeps stays, and the next 'up' goes on where it stopped; --volumes deletes it after asking.
     """
-    from twin_actors.runtime import launching
+    from twin_actors.runtime import local, shutdown
 
     remains = {record.city: record for record in unended()}
-    if city is None and len(remains) == 1 and not launching.cities():
+    if city is None and len(remains) == 1 and not local.cities():
         city = next(iter(remains))
-    lives = city is None or city in remains or city in launching.cities()
-    if not lives and not (volumes and launching.folder_of(str(city)).exists()):
+    lives = city is None or city in remains or city in local.cities()
+    if not lives and not (volumes and local.folder_of(str(city)).exists()):
         chosen(city)  # says which cities there are
     name = str(city if city in remains or not lives else chosen(city))
     voice = Voice(as_json)
@@ -91,12 +91,12 @@ def down(
     how = "had ended before"
     with voice.err.status(f"ending {name}") if voice.err.is_terminal else contextlib.nullcontext():
         if name in remains:
-            launching.end(remains[name], launching.folder_of(name))
+            shutdown.end(remains[name], local.folder_of(name))
             how = "left behind"
         elif lives:
             how = _end(name)
         if volumes:
-            launching.delete(name)
+            shutdown.delete(name)
     took_s = time.monotonic() - began
     kept = "what it kept is deleted" if volumes else how
     said = {"city": name, "ended": True, "deleted": volumes, "took_s": round(took_s, 3)}
@@ -105,32 +105,32 @@ def down(
 
 def _end(name: str) -> str:
     """End a running city in good order, or by its processes alone where its actors do not answer."""
-    from twin_actors.runtime import launching
+    from twin_actors.runtime import local, shutdown
     from twin_actors.runtime.city import City, CityNotFound
 
-    record = launching.running(name)
+    record = local.running(name)
     if record is None:
         raise Failed(f"{name} has ended in the meantime")
     if record.address == "local":
         # it lives inside another process's Ray, which no other process can reach
-        launching.end(record, launching.folder_of(name))
+        shutdown.end(record, local.folder_of(name))
         return "its processes; the twin actors end with the process that launched them"
     try:
         City.connect(name).down()
     except (CityNotFound, TimeoutError):
-        launching.end(record, launching.folder_of(name))
+        shutdown.end(record, local.folder_of(name))
         return "by its processes, its actors did not answer"
     return "in good order"
 
 
 def unended() -> list[Record]:
     """Records of cities whose Ray head has gone although nobody ended them: broker and devices may still live."""
-    from twin_actors.runtime import launching
+    from twin_actors.runtime import local
     from twin_actors.runtime.processes import Record, home
 
     if not home().is_dir():
         return []
-    running = launching.cities()
+    running = local.cities()
     found = [Record.load(path) for path in sorted(home().iterdir()) if path.is_dir() and path.name not in running]
     return [record for record in found if record is not None]
 

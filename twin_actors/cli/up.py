@@ -119,7 +119,7 @@ def _launch(voice: Voice, scenario: Scenario, address: str | None, stop: _Stop) 
 
 
 def _say_how_to_go_on(voice: Voice, city: City, launch_s: float) -> None:
-    from twin_actors.runtime import launching
+    from twin_actors.runtime import local
 
     actors, first = int(city.status()["controller"]["total"]), city.ids[0]
     voice.result(
@@ -128,7 +128,7 @@ def _say_how_to_go_on(voice: Voice, city: City, launch_s: float) -> None:
             "twins": len(city),
             "actors": actors,
             "launch_s": round(launch_s, 3),
-            "folder": launching.folder_of(city.name),
+            "folder": local.folder_of(city.name),
         },
         f"{city.name} runs: {len(city):,} twins in {actors:,} twin actors, launched in {span(launch_s)}",
         f"  watch it    twin-actors watch {city.name}",
@@ -150,15 +150,15 @@ class _Run:
     def on(self, stop: threading.Event, for_s: float | None) -> None:
         """Show the city until ``stop`` is set or its time is over, then take the ledger and the status."""
         from twin_actors.cli.live import Look, keep_showing, look, rendered
-        from twin_actors.runtime import launching
+        from twin_actors.runtime import local
 
         before: Look | None = None
 
         def show() -> Any:
             nonlocal before
             now = look(self.city)
-            if now.error and launching.running(self.city.name) is None:
-                folder = launching.folder_of(self.city.name)
+            if now.error and local.running(self.city.name) is None:
+                folder = local.folder_of(self.city.name)
                 raise Failed(f"{self.city.name} has ended: its Ray head is gone; see {folder / 'head.log'}")
             screen = rendered(self.city.name, now, before)
             before = now
@@ -211,9 +211,9 @@ class _Run:
         if not self.ledger.balanced:
             raise Failed(f"the ledger does not balance: {self.ledger}", ExitCode.LEDGER_UNBALANCED)
         if self.silent:
-            from twin_actors.runtime import launching
+            from twin_actors.runtime import local
 
             raise Failed(
                 f"no reading arrived within {FIRST_READING_DEADLINE_S:g} s of the launch: "
-                f"see {launching.folder_of(self.city.name) / 'devices.log'}"
+                f"see {local.folder_of(self.city.name) / 'devices.log'}"
             )

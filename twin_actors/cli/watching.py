@@ -25,7 +25,7 @@ def watch(
     from rich.console import Group
 
     from twin_actors.cli.live import Look, card, keep_showing, look, rendered
-    from twin_actors.runtime import launching
+    from twin_actors.runtime import local
 
     for_s, every_s = (None if duration is None else seconds(duration)), seconds(every)
     name, entities = city_and_entities(words or ())
@@ -36,7 +36,7 @@ def watch(
         def whole() -> Any:
             nonlocal last
             now = look(city)
-            if now.error and launching.running(city.name) is None:
+            if now.error and local.running(city.name) is None:
                 raise Failed(f"{city.name} has ended")
             screen = rendered(city.name, now, last if isinstance(last, Look) else None)
             last = now

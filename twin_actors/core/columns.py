@@ -357,6 +357,13 @@ class Columns:
             columns[name] = view.reshape(shape + matrix.shape[1:]) if shape else view
         return self
 
+    @classmethod
+    def of_fields(cls, columns: Mapping[str, Any]) -> Self:
+        """Every field as it is given, ``(size, …, n)``, in whatever type of number; nothing is copied or checked."""
+        self = object.__new__(cls)
+        self.__dict__.update(columns)
+        return self
+
     def block(self, tail: tuple[int, ...], into: Column | None = None) -> Column:
         """The matrix ``(rows, *tail)`` of this record; fields are broadcast over ``tail`` (a copy).
 

@@ -8,11 +8,12 @@ shows.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from twin_actors.core.columns import Column
+from twin_actors.core.columns import Column, Layout
 from twin_actors.core.kind import Alert
 from twin_actors.core.places import Places
 
@@ -117,12 +118,30 @@ class FidelityShown:
         )  # fmt: skip
 
 
-def summary(shown: FidelityShown) -> dict[str, float | int | None]:
-    """Of a whole kind: mean coverage over rows that have been compared, the worst twin's, and how many drift."""
+def least_covered(shown: FidelityShown) -> Column:
+    """The coverage of each twin's least covered row ``(n,)``, NaN before a first comparison."""
+    compared = np.isfinite(shown.rmse)
+    least = np.where(compared, shown.covered, np.inf).min(axis=0, initial=np.inf)
+    return np.where(np.isinf(least), np.nan, least)
+
+
+def summary(layout: Layout, shown: FidelityShown) -> dict[str, Any]:
+    """Of a whole kind whose reading has this ``layout``: how many twins have been compared with their readings, the
+    root mean square of what readings differed by, by field; mean coverage, that of the worst row, and twins that drift.
+    """
     compared = np.isfinite(shown.rmse)
     if not compared.any():
-        return {"coverage_90": None, "worst_coverage_90": None, "drifting": 0}
+        return {
+            "compared": 0, "innovation_rmse": {}, "coverage_90": None, "worst_coverage_90": None, "drifting": 0,
+        }  # fmt: skip
+    rmse: dict[str, float] = {}
+    for name, place in layout.places.items():
+        known = shown.rmse[place][compared[place]]
+        if len(known):
+            rmse[name] = float(np.sqrt((known**2).mean()))
     return {
+        "compared": int(compared.any(axis=0).sum()),
+        "innovation_rmse": rmse,
         "coverage_90": float(shown.covered[compared].mean()),
         "worst_coverage_90": float(np.where(compared, shown.covered, 1.0).min()),
         "drifting": int(shown.drifting.sum()),

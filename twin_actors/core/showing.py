@@ -89,9 +89,9 @@ def show(table: TwinTable, now_s: float, *, with_control: bool) -> Shown:
     x, variance, command, couplings = table.rolled(until_s)
     state, attributes = kind.state.of_block(x), kind.attributes.of_block(table.attributes)
     in_force = kind.command.of_block(command)
-    windows = kind.windows.of_block(table.windows.at(until_s, np.arange(n)))
+    windows = table.windows.at(until_s)
     indicators = {
-        name: np.broadcast_to(np.asarray(column, dtype=np.float64), (n,))
+        name: np.array(np.broadcast_to(column, (n,)), dtype=np.float64)  # its own: a row would keep all its matrix
         for name, column in kind.indicators(state, attributes, in_force, windows).items()
     }
     scalars = {name: x[place.start] for name, place in kind.state.layout.places.items()}

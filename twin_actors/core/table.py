@@ -21,6 +21,7 @@ from twin_actors.core.inputs import Batch, Channel, portions, rounds
 from twin_actors.core.kind import Kind
 from twin_actors.core.monitoring import Latches
 from twin_actors.core.older_snapshots import CONSTANT, converted
+from twin_actors.core.outlook import Outlook, headline, of_rolled
 from twin_actors.core.places import Places, place_of, run_of
 from twin_actors.core.rolling import Held, roll
 from twin_actors.core.showing import Rolled, Shown, show
@@ -403,6 +404,24 @@ class TwinTable:
         """All twins moved to ``until_s (n,)``, nothing written back."""
         x, variance, _, command, coupling, _ = self._rolled(np.arange(len(self)), until_s)
         return Rolled(x, variance, command.value, coupling.value)
+
+    def ahead(self, entity: str, until_s: Column) -> Outlook:
+        """One twin rolled to each of ``until_s (H,)``, with what its device would say then; nothing is written back.
+
+        Commands and couplings hold for as long as they do now. Raises KeyError for an entity that is not in the table.
+        """
+        if entity not in self.ids:
+            raise KeyError(f"{entity} is not in this table of kind {self.kind.name}")
+        twin = self.ids.index(entity)
+        place, until_s = np.full(len(until_s), twin), np.maximum(self.time_s[twin], until_s)
+        x, variance, covariances, command, _, _ = self._rolled(place, until_s)
+        attributes, windows = self.attributes[:, place], self.windows.of_twin(twin, until_s)
+        return of_rolled(
+            self._plan, self._joint, x, variance, covariances, self.sd2[:, place],
+            lambda points: self._observed(points, attributes[:, None], command.value[:, None]),
+            self.kind.reading.layout.places,
+            lambda points: headline(self.kind, self._limited(points), attributes, command.value, windows),
+        )  # fmt: skip
 
     def explain(self, entity: str, since_s: float = -np.inf) -> dict[str, str]:
         """Why a row of this twin last scored a half or more, by its label and in plain words; empty: never.

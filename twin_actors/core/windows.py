@@ -70,16 +70,31 @@ class WindowTable:
         shape = (slots, field.size // slots, mean.shape[1])
         return mean[place].reshape(shape), count[place].reshape(shape), slots
 
-    def at(self, now_s: Column, twins: NDArray[np.intp]) -> Column:
-        """The windows of the twins as a matrix ``(rows, b)`` whose hour 0 is the one of ``now_s (b,)``."""
-        matrix = np.empty((self._layout.rows, len(twins)))
+    def at(self, now_s: Column) -> Any:
+        """The kind's record of windows, ``(rows, n)`` a field, whose hour 0 is the one of ``now_s (n,)``.
+
+        Courses are the table's own columns in float32, not to be written to: a week is 168 numbers a twin.
+        """
         hour = np.floor(now_s / 3600.0).astype(np.int64)
+        columns: dict[str, NDArray[Any]] = {}
         for order, (name, field) in enumerate(self._layout.fields.items()):
-            slots = self._slots(name)[0][:, :, twins]
+            slots = self._slots(name)[0]
             if field.role is Role.HOURLY:
-                slots = _shift(slots, np.maximum(hour - self.hour[order, twins], 0), np.nan)
-            matrix[self._layout.places[name]] = slots.reshape(field.size, -1)
-        return matrix
+                by = np.maximum(hour - self.hour[order], 0)
+                slots = _shift(slots, by, np.nan) if by.any() else slots.copy()
+            else:
+                slots = slots.view()
+                slots.flags.writeable = False
+            columns[name] = slots.reshape(*field.shape, -1)
+        return self._record.of_fields(columns)
+
+    def of_twin(self, twin: int, at_s: Column) -> Any:
+        """The record of one twin at several moments ``at_s (H,)``, ``(rows, H)`` a field."""
+        at = [self.at(np.full(self.hour.shape[1], moment)) for moment in at_s]
+        names = self._layout.fields
+        return self._record.of_fields(
+            {name: np.stack([getattr(each, name)[..., twin] for each in at], axis=-1) for name in names}
+        )
 
     def _hours_ago(
         self,

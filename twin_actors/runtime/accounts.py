@@ -7,12 +7,26 @@ from typing import Any
 
 from twin_actors.core.inputs import Channel
 from twin_actors.runtime import notes
-from twin_actors.runtime.notes import Note, Refusal, Tally
+from twin_actors.runtime.notes import Note, Quarantine, Refusal, Tally
 from twin_actors.store.base import NOBODY, Entry
-from twin_actors.store.bundles import BUNDLE, numbers_of
+from twin_actors.store.bundles import BUNDLE, count, numbers_of
 from twin_actors.wire.elements import count_readings
 
 READING = int(Channel.READING)
+
+
+def readings_of(entry: Entry) -> list[tuple[int, int]]:
+    """(entity number, readings) of what an entry of the log holds; what is not a reading has none."""
+    if entry.entity == BUNDLE:
+        return [(number, 1) for number in numbers_of(entry.payload).tolist()]
+    return [(entry.entity, count_readings(entry.payload))] if entry.channel == READING else []
+
+
+def count_of(entry: Entry) -> int:
+    """How many readings an entry of the log holds."""
+    if entry.entity == BUNDLE:
+        return count(entry.payload)
+    return count_readings(entry.payload) if entry.channel == READING else 0
 
 
 class Accounts:
@@ -38,6 +52,20 @@ class Accounts:
             self.dead_by_nobody += readings
         else:
             self.dead[entity] += readings
+
+    def recount(self, entry: Entry) -> None:
+        """Count once more what an entry that is read back from a log was counted as."""
+        for number, readings in readings_of(entry):
+            self.receive(number, readings)
+        if entry.channel in (Note.REFUSED, Note.QUARANTINED, Note.TALLY):
+            note = notes.decode(entry.channel, entry.payload)
+            if isinstance(note, Tally):
+                self.tally(note)
+            elif isinstance(note, Refusal):
+                self.receive(entry.entity, note.readings)
+                self.bury(entry.entity, note.readings)
+            elif isinstance(note, Quarantine):
+                self.bury(entry.entity, note.readings)
 
     def give_up(self, entity: int, readings: int) -> None:
         self.shed[entity] += readings
@@ -84,12 +112,9 @@ class Accounts:
         received, dead, shed = list(self.received), list(self.dead), list(self.shed)
         nobody_received, nobody_dead = self.received_by_nobody, self.dead_by_nobody
         for entry in not_yet:
-            if entry.entity == BUNDLE:
-                for number in numbers_of(entry.payload).tolist():
-                    received[number] -= 1
-            elif entry.channel == READING:
-                received[entry.entity] -= count_readings(entry.payload)
-            elif entry.channel in (Note.REFUSED, Note.QUARANTINED):
+            for number, readings in readings_of(entry):
+                received[number] -= readings
+            if entry.channel in (Note.REFUSED, Note.QUARANTINED):
                 note = notes.decode(entry.channel, entry.payload)
                 refused = isinstance(note, Refusal)
                 readings: int = note.readings  # type: ignore[union-attr]  # both have it

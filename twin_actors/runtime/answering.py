@@ -11,7 +11,11 @@ from numpy.typing import NDArray
 
 from twin_actors.core.columns import Column
 from twin_actors.core.expressions import Condition, Values
+from twin_actors.core.fidelity import FidelityShown, least_covered
 from twin_actors.core.kind import Kind
+
+LEAST_COVERED = "coverage_90"
+RMSE = "_rmse"
 
 
 class Words(NamedTuple):
@@ -60,6 +64,8 @@ class Sayable(Protocol):
     def alerts(self) -> Mapping[str, NDArray[np.bool_]]: ...
     @property
     def age_s(self) -> Column: ...
+    @property
+    def fidelity(self) -> FidelityShown: ...
 
 
 def checksum(ids: Sequence[str]) -> int:
@@ -76,11 +82,19 @@ def units_of(kind: Kind) -> dict[str, str]:
         for label, name in zip(layout.labels, layout.field_of_row(), strict=True):
             units[label + suffix] = layout.fields[name].unit
     units.update({shown.name: shown.unit for shown in kind.shows})
-    return {**units, "age_s": "s"}
+    return {**units, "age_s": "s", LEAST_COVERED: "1"}
+
+
+def rmse_units_of(kind: Kind) -> dict[str, str]:
+    """Columns that a frame has only when asked for by name: by how much each reading row differed, with units."""
+    layout = kind.reading.layout
+    names = zip(layout.labels, layout.field_of_row(), strict=True)
+    return {label + RMSE: layout.fields[name].unit for label, name in names}
 
 
 def columns_of(kind: Kind, attributes: Column, said: Sayable) -> dict[str, NDArray[Any]]:
-    """Everything by name, ``(n,)`` each: ``…_sd`` of an estimate, ``…_desired`` of a command, ``alert_…``.
+    """Everything by name, ``(n,)`` each: ``…_sd`` of an estimate, ``…_desired`` of a command, ``alert_…``, and
+    ``coverage_90``, how often the 90 % interval of the worst row of late held its readings.
 
     Where a name stands for two things, an indicator goes before a state, a state before an attribute.
     """
@@ -94,7 +108,7 @@ def columns_of(kind: Kind, attributes: Column, said: Sayable) -> dict[str, NDArr
         if shown.name in said.indicators:
             columns[shown.name] = said.indicators[shown.name]
     columns.update({f"alert_{name}": active for name, active in said.alerts.items()})
-    return {**columns, "age_s": said.age_s}
+    return {**columns, "age_s": said.age_s, LEAST_COVERED: least_covered(said.fidelity)}
 
 
 def answer(
@@ -102,16 +116,17 @@ def answer(
 ) -> Answer:
     """Raises Unsupported for a condition that only a whole frame can answer."""
     columns = columns_of(kind, attributes, said)
+    known = {**dict(zip(rmse_units_of(kind), said.fidelity.rmse, strict=True)), **columns}
 
     def column(name: str) -> Values:
         given = question.given.get(name)
         if given is not None:
             return given.words[given.codes] if isinstance(given, Words) else given
-        return np.array(ids, object) if name == "entity" and name not in columns else columns[name]
+        return np.array(ids, object) if name == "entity" and name not in known else known[name]
 
     rows = None
     if question.condition:
         rows = np.flatnonzero(Condition.of(question.condition).holds(column)).astype(np.int32)
-    wanted = columns if question.columns is None else [name for name in question.columns if name in columns]
-    chosen = {name: columns[name] if rows is None else columns[name][rows] for name in wanted}
+    wanted = columns if question.columns is None else [name for name in question.columns if name in known]
+    chosen = {name: known[name] if rows is None else known[name][rows] for name in wanted}
     return Answer(len(ids), checksum(ids), as_of_s, rows, chosen)

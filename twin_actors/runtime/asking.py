@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from twin_actors.core.columns import Column
 from twin_actors.core.expressions import Condition, Unsupported
-from twin_actors.runtime.answering import Answer, Question, Words, checksum, units_of
+from twin_actors.core.fidelity import DRIFTS
+from twin_actors.runtime.answering import LEAST_COVERED, Answer, Question, Words, checksum, rmse_units_of, units_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -147,6 +148,20 @@ class Asking:
         chosen.attrs = frame.attrs
         return chosen if columns is None else chosen[_known(kind, columns, list(map(str, frame.columns)))]
 
+    def fidelity(self, kind: str | None = None) -> pd.DataFrame:
+        """How true the twins are to their entities lately: one row a kind and one for the city, or one row a twin.
+
+        By kind: twins, ``compared`` with readings, ``coverage_90`` (share of readings within the 90 % interval), that
+        of the worst row, ``drifting``, ``stale``, ``silent``, and ``innovation_rmse``, by how much readings differed,
+        by field in its unit. Of one ``kind``: ``…_rmse`` of every reading row, ``coverage_90`` of the twin's worst row,
+        ``alert_drifts_from_entity`` and ``age_s``, the worst first. Raises KeyError for an unknown kind.
+        """
+        if kind is None:
+            return _by_kind(self._call("aggregator", "status")["kinds"])
+        self._check_kind(kind)
+        columns = [*rmse_units_of(self.plan.catalogue.kinds[kind]), LEAST_COVERED, f"alert_{DRIFTS.name}", "age_s"]
+        return self._asked(kind, "", columns).sort_values(LEAST_COVERED, na_position="last", kind="stable")
+
     def _check_kind(self, kind: str) -> None:
         if kind not in self.kinds():
             near = difflib.get_close_matches(kind, self.kinds(), n=1)
@@ -225,6 +240,21 @@ class Asking:
         return answers
 
 
+def _by_kind(kinds: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """The status of every kind as rows, and one of all: coverage weighs kinds by the twins that have been compared."""
+    import pandas as pd
+
+    names = ("twins", "compared", LEAST_COVERED, "worst_coverage_90", "drifting", "stale", "silent", "innovation_rmse")
+    rows = [{"kind": kind, **{name: said[name] for name in names}} for kind, said in kinds.items()]
+    compared = [row for row in rows if row["compared"]]
+    weight = sum(row["compared"] for row in compared)
+    city: dict[str, Any] = {"kind": "(city)", "innovation_rmse": {}}
+    city.update({name: sum(row[name] for row in rows) for name in ("twins", "compared", "drifting", "stale", "silent")})
+    city[LEAST_COVERED] = sum(row[LEAST_COVERED] * row["compared"] for row in compared) / weight if weight else None
+    city["worst_coverage_90"] = min((row["worst_coverage_90"] for row in compared), default=None)
+    return pd.DataFrame([*rows, city], columns=["kind", *names]).set_index("kind")
+
+
 def _known(kind: str, columns: Sequence[str], there: Sequence[str]) -> list[str]:
     for name in columns:
         if name not in there:
@@ -267,7 +297,7 @@ def _put_together(
         there = [*roll.tags, *units_of(plan.catalogue.kinds[kind]), *parts[0].answer.columns, "lat_deg", "lon_deg"]
         data = {name: data[name] for name in _known(kind, columns, list(dict.fromkeys(there)))}
     frame = pd.DataFrame(data, index=roll.ids[at])
-    units = units_of(plan.catalogue.kinds[kind])
+    units = {**rmse_units_of(plan.catalogue.kinds[kind]), **units_of(plan.catalogue.kinds[kind])}
     frame.attrs["units"] = {name: units[name] for name in frame.columns if name in units}
     frame.attrs["as_of_s"] = min(part.answer.as_of_s for part in parts)
     frame.attrs["late"] = list(late)

@@ -7,7 +7,7 @@ compared with the mean over all open nodes, so that a node twice as large may ho
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 TOLERANCE = 0.15
 """How far a node's load may be from the mean, as a share of it: below this a move is not worth its second."""
@@ -114,6 +114,20 @@ class _Loads:
         after = self.unevenness(source, target)
         self.shift(each, target, source)
         return before - after
+
+
+def seated(rooms: Sequence[Room], needs: Mapping[str, int]) -> tuple[dict[str, str], tuple[Room, ...]]:
+    """Where actors go that hold no twins, by name (``needs``: bytes of memory): in this order, each to the open node
+    that has the most left. Also the nodes with what that leaves them; an actor that fits nowhere has no seat."""
+    left = {room.node: room for room in rooms}
+    seats = {}
+    for name, needed in needs.items():
+        fitting = [room for room in left.values() if not room.closed and room.capacity_bytes >= needed]
+        if fitting:
+            room = min(fitting, key=lambda each: (-each.capacity_bytes, each.node))
+            seats[name] = room.node
+            left[room.node] = replace(room, capacity_bytes=room.capacity_bytes - needed)
+    return seats, tuple(left.values())
 
 
 def evacuated(rooms: Sequence[Room], standing: Sequence[Standing]) -> Plan:

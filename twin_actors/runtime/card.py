@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import html
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,11 +15,17 @@ from twin_actors.core.kind import Kind
 from twin_actors.core.showing import Shown
 from twin_actors.scenario.model import Entity
 
+if TYPE_CHECKING:
+    from twin_actors.runtime.predicted import PredictedTwin
+
 
 class TwinCard:
     """One twin at one moment. Fields are attributes: ``card.load_mw``, ``card.reported.queue_veh``."""
 
-    def __init__(self, kind: Kind, entity: Entity, shown: Shown, column: int, reported: dict[str, Any]) -> None:
+    def __init__(
+        self, kind: Kind, entity: Entity, shown: Shown, column: int, reported: dict[str, Any],
+        predict: Callable[[], PredictedTwin] | None = None,
+    ) -> None:  # fmt: skip
         self.kind, self.entity, self.id = kind, entity, entity.id
         self.at_s = shown.now_s
         self.age_s = max(float(shown.age_s[column]), 0.0)  # devices may be a moment ahead of us
@@ -41,6 +49,18 @@ class TwinCard:
         self.coverage_90 = Values(kind.reading.layout, shown.fidelity.covered[:, column])
         self.drifting = bool(shown.fidelity.drifting[column])
         self._reported = reported
+        self._predict = predict
+        self.has_predicted = False
+
+    @functools.cached_property
+    def predicted(self) -> PredictedTwin:
+        """Every field a quarter of an hour to a day ahead; worked out when it is first asked for, and then shown with
+        the card. Raises ValueError for the card of a past moment."""
+        if self._predict is None:
+            raise ValueError(f"this card shows {self.id} as it was: ask city[{self.id!r}] for what will be")
+        said = self._predict()
+        self.has_predicted = True
+        return said
 
     def source(self, field: str) -> str:
         """Where the value of a state field comes from: measured, estimated, or assumed (never measured)."""
@@ -135,6 +155,7 @@ class TwinCard:
             "failure": self.failure,
             "score": plain(self.score),
             "reasons": self.reasons,
+            **({"predicted": self.predicted.to_dict()} if self.has_predicted else {}),
         }
 
     def __repr__(self) -> str:
@@ -160,6 +181,8 @@ class TwinCard:
         lines += [f"  surprising: {words}" for words in self.reasons.values()]
         if self.alerts:
             lines.append(f"  ALERTS: {', '.join(self.alerts)}")
+        if self.has_predicted:
+            lines += ["  predicted", *(f"    {line}" for line in self.predicted.lines())]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
@@ -167,7 +190,8 @@ class TwinCard:
             "<tr>" + "".join(f"<td>{html.escape(part)}</td>" for part in row) + "</tr>" for row in self.rows()
         )
         head = "".join(f"<th>{name}</th>" for name in ("field", "value", "unit", "source", "reported"))
-        return f"<b>{html.escape(self.id)}</b><table><tr>{head}</tr>{cells}</table>"
+        predicted = f"<i>predicted</i>{self.predicted._repr_html_()}" if self.has_predicted else ""
+        return f"<b>{html.escape(self.id)}</b><table><tr>{head}</tr>{cells}</table>{predicted}"
 
 
 class Values:

@@ -4,35 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import functools
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from twin_actors.core.columns import Layout
-from twin_actors.core.deciding import Decision, IssuedCommand
-from twin_actors.core.emergencies import Emergency
 from twin_actors.core.ledger import Ledger
-from twin_actors.runtime import history, launching, relocating
+from twin_actors.runtime import driving, launching, local, relocating, shutdown
 from twin_actors.runtime.asking import Asking
 from twin_actors.runtime.card import TwinCard
-from twin_actors.runtime.council import AlertEvent
-from twin_actors.runtime.fleets import FleetTopics
-from twin_actors.runtime.launching import CityNotFound, LaunchRefused, Progress, Record
-from twin_actors.runtime.merging import merged_letters, merged_status
+from twin_actors.runtime.driving import Progress
+from twin_actors.runtime.local import CityNotFound
+from twin_actors.runtime.merging import merged_status
 from twin_actors.runtime.metrics import Sample, gather
-from twin_actors.runtime.pace import TickNote
+from twin_actors.runtime.placement import LaunchRefused
 from twin_actors.runtime.plan import PLAN_FILE, CityPlan
+from twin_actors.runtime.processes import Record
+from twin_actors.runtime.recorded import Recorded
+from twin_actors.runtime.remembered import Remembered
 from twin_actors.runtime.reshaping import Reshaped
-from twin_actors.store import DeadLetter, LetterState, Store, erase_store
-from twin_actors.wire.topics import Topics
+from twin_actors.store import erase_store
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from twin_actors.core.forecasts import Predicted
     from twin_actors.scenario.model import Scenario
 
 __all__ = ["City", "CityNotFound", "LaunchRefused"]
@@ -61,7 +58,7 @@ class Made(NamedTuple):
         )
 
 
-class City(Reshaped, Asking):
+class City(Reshaped, Remembered, Recorded, Asking):
     """A running city. ``City.launch("scenarios/harbour.yaml")`` starts one, ``City.connect("harbour")`` finds it."""
 
     def __init__(self, record: Record) -> None:
@@ -70,7 +67,7 @@ class City(Reshaped, Asking):
         self._ray = ray
         self._record = record
         self.name = record.city
-        self._plan_file = launching.folder_of(record.city) / PLAN_FILE
+        self._plan_file = local.folder_of(record.city) / PLAN_FILE
         self._made = Made.of(CityPlan.load(self._plan_file.parent), self._plan_file)
 
     @property
@@ -134,13 +131,13 @@ class City(Reshaped, Asking):
     @classmethod
     def connect(cls, name: str) -> City:
         """The city of this name that runs on this machine. Raises CityNotFound, naming those that do."""
-        record = launching.running(name)
+        record = local.running(name)
         if record is None:
-            there = ", ".join(launching.cities()) or "none"
+            there = ", ".join(local.cities()) or "none"
             raise CityNotFound(
                 f"no city called {name!r} runs here (running: {there}); start one with City.launch(file)"
             )
-        launching.connect_ray(record)
+        driving.connect_ray(record)
         return cls(record)
 
     def down(self, *, volumes: bool = False) -> None:
@@ -148,10 +145,10 @@ class City(Reshaped, Asking):
 
         The next launch of the same scenario goes on where this one stopped.
         """
-        launching.end(self._record, launching.folder_of(self.name))
+        shutdown.end(self._record, local.folder_of(self.name))
         self.close()
         if volumes:
-            launching.delete(self.name)
+            shutdown.delete(self.name)
         elif not self._plan.keeps:
             erase_store(self._plan.store_url)
 
@@ -208,7 +205,7 @@ class City(Reshaped, Asking):
 
     def _ended(self) -> bool:
         """Nobody will start the actor again: the city's head, or its controller, is gone."""
-        if launching.running(self.name) is None:
+        if local.running(self.name) is None:
             return True
         try:
             self._ray.get_actor("controller", namespace=self._record.namespace)
@@ -241,7 +238,8 @@ class City(Reshaped, Asking):
         actor = self._actor_of[number]
         shown, reported = self._call(actor, "show", entity, self.now_s())
         kind = self._plan.catalogue.kinds[self._kind_of[entity]]
-        return TwinCard(kind, self.scenario.entities[number], shown, 0, reported)
+        predict = functools.partial(self.predicted, entity)
+        return TwinCard(kind, self.scenario.entities[number], shown, 0, reported, predict)
 
     def now_s(self) -> float:
         """The city's time, seconds since the epoch."""
@@ -251,86 +249,6 @@ class City(Reshaped, Asking):
 
     def kinds(self) -> tuple[str, ...]:
         return self.scenario.kinds_used()
-
-    # -- the past ----------------------------------------------------------------------------------------------
-
-    @cached_property
-    def _store(self) -> Store:
-        """The city's store, read beside the actors that write it."""
-        return self._plan.open_store()
-
-    def history(
-        self,
-        entity: str,
-        field: str,
-        *,
-        last: float | str | None = None,
-        since: float | str | None = None,
-        until: float | str | None = None,
-        resolution: str = "raw",
-    ) -> pd.DataFrame:
-        """What one entity has said of one field: ``city.history("air_station/dongsi", "pm25_ugm3", last="6h")``.
-
-        Raw readings with the quality that cleaning gave each, or ``resolution="minute"`` / ``"hour"``: count, min,
-        mean, max, last of each bucket. Moments are seconds since the epoch or ISO 8601; the unit is in
-        ``df.attrs["units"]["value"]``. Raises KeyError with the nearest name, ValueError.
-        """
-        now_s = self.now_s()
-        since_s, until_s = history.stretch_s(now_s, last, since, until)
-        return history.history(
-            self._plan, self._store, entity, field,
-            since_s=since_s, until_s=until_s, now_s=now_s, resolution=resolution,
-        )  # fmt: skip
-
-    def at(self, moment: float | str) -> history.PastCity:
-        """The city as it was: ``city.at("2026-11-20T12:00Z")["substation/quay"]`` is a card of that moment."""
-        at_s = history.moment_s(moment)
-        history.check_moment(self._plan, at_s, self.now_s())
-        return history.PastCity(self._plan, self._store, at_s)
-
-    # -- what comes, and how true the twins are ----------------------------------------------------------------
-
-    def forecast(
-        self, entity: str, field: str, horizon: float | str | Sequence[float | str] = "1h", *, last: str = "60d"
-    ) -> Predicted:
-        """What a field will be, with quantiles: ``city.forecast("road/a1", "speed_kmh", "30min")``.
-
-        It rests on the history of ``last``. The method is chosen by a rolling backtest, whose error stands beside the
-        forecast. ``horizon`` may be several. Raises KeyError with the nearest name and ValueError for a history that is
-        too short.
-        """
-        from twin_actors.runtime.predicting import predicted_from_history
-
-        frame = self.history(entity, field, last=last)
-        kind = self._plan.catalogue.kinds[self._kind_of[entity]]
-        several = [horizon] if isinstance(horizon, str | int | float) else list(horizon)
-        horizons_s = [history.length_s(each) for each in several]
-        return predicted_from_history(kind, field, frame, now_s=self.now_s(), horizons_s=horizons_s)
-
-    def calibrate(
-        self, kind: str, *, fit: Sequence[str] = (), last: float | str = "30d", noises: bool = True
-    ) -> pd.DataFrame:
-        """Fit attributes and noises of a kind's twins to the city's own history, judged on its last third.
-
-        Parameters that are no better on that time are not taken. What is better is kept as a version in the store, with
-        the evidence that is returned; ``twin-actors calibrate`` writes it as a layer for the scenario. Raises KeyError
-        for an unknown kind and ValueError for too little history.
-        """
-        import pandas as pd
-
-        from twin_actors.runtime import training
-
-        entities = [entity for entity in self.scenario.entities if entity.kind == kind]
-        if not entities:
-            raise KeyError(f"{self.name} has no twins of kind {kind!r}; its kinds: {', '.join(self.kinds())}")
-        now_s = self.now_s()
-        batch = training.history_of_store(
-            self._plan, self._store, [self._number[entity.id] for entity in entities], now_s - history.length_s(last)
-        )
-        described = self._plan.catalogue.kinds[kind]
-        found = training.calibrate_entities(described, entities, batch, fit=fit, noises=noises)
-        training.keep_versions(self._store, found, described, at_s=now_s)
-        return pd.DataFrame(found.evidence()).set_index("entity")
 
     # -- the city ----------------------------------------------------------------------------------------------
 
@@ -355,65 +273,6 @@ class City(Reshaped, Asking):
             grouped[group] = grouped.get(group, Ledger()) + ledger
         return grouped
 
-    def decisions(self, last: int = 10) -> pd.DataFrame:
-        """The last decisions: when, by which policy, why, on the sight of which twins, with which effects."""
-        return _records(self._call("aggregator", "decisions", last), Decision, "id")
-
-    def commands(self, last: int = 10) -> pd.DataFrame:
-        return _records(self._call("aggregator", "commands", last), IssuedCommand, "id")
-
-    def allocations(self, last: int = 10) -> list[Any]:
-        """The last divisions of resources, each with objective, LP bound, gap and what bound it."""
-        return list(self._call("aggregator", "allocations", last))
-
-    def emergencies(self, last: int = 10) -> pd.DataFrame:
-        return _records(self._call("aggregator", "emergencies", last), Emergency, "id")
-
-    def alerts(self, last: int = 10) -> pd.DataFrame:
-        """The last alerts of twins, and alarms of the city's own places (router, store, broker, actors)."""
-        of_twins = self._call("aggregator", "alerts", last)
-        of_places = self._call("controller", "alarms", last)
-        events = sorted([*of_twins, *of_places], key=lambda event: event.at_s)[-last:] if last > 0 else []
-        return _records(events, AlertEvent, None)
-
-    def dead_letters(self, last: int = 10, *, reason: str = "", state: str | None = None) -> pd.DataFrame:
-        """The last messages that could not be used, by ``id``: topic, why, bytes, and what was done about them.
-
-        ``reason`` and ``state`` ("waiting", "replayed", "discarded") choose among them.
-        """
-        wanted = None if state is None else LetterState(state)
-        answers = self._ask_routers("dead_letters", last, wanted, reason)
-        return _records(merged_letters(answers, last), DeadLetter, "id")
-
-    def dead_letter(self, number: int) -> DeadLetter:
-        """One by its id, with the whole explanation. Raises KeyError."""
-        letter: DeadLetter = self._call(self._plan.main_router, "dead_letter", number)
-        return letter
-
-    def replay_dead_letter(self, number: int, *, payload: bytes | str | None = None, topic: str = "") -> None:
-        """Take a dead letter in again, mended where ``payload`` or ``topic`` say so; it is received once more.
-
-        Raises KeyError, and ValueError for one that has been replayed already.
-        """
-        mended = payload.encode() if isinstance(payload, str) else payload
-        letter = self.dead_letter(number)
-        self._call(
-            self._router_for(topic or letter.topic, letter.share), "replay_letter", number, mended, topic, again=False
-        )
-
-    def _router_for(self, topic: str, share: str) -> str:
-        """The router of the entity that a topic names; of other topics, the one that has the letter."""
-        fleet = FleetTopics(self.scenario.fleets).match(topic)
-        parsed = Topics(self.scenario.root).parse(topic)
-        entity = fleet.entity if fleet else parsed[0] if parsed else ""
-        if entity in self._number:
-            return self._plan.router_of[self._number[entity]]
-        return share if share in self._plan.routers else self._plan.main_router
-
-    def discard_dead_letter(self, number: int) -> None:
-        """Note that nothing more will be done about it. Raises KeyError."""
-        self._call(self._plan.main_router, "discard_letter", number)
-
     def command(self, entity: str, *, reason: str = "ordered by hand", **values: float | Sequence[float]) -> str:
         """Order something from one entity's device; returns the decision's id. Checked before it is sent.
 
@@ -426,11 +285,6 @@ class City(Reshaped, Asking):
             raise ValueError(f"say what to set: {', '.join(layout.fields) or 'this kind takes no commands'}")
         checked = {name: _checked(layout, name, value) for name, value in values.items()}
         return str(self._call("aggregator", "order", entity, checked, reason, again=False))
-
-    def ticks(self, last: int = 10) -> pd.DataFrame:
-        """The last ticks that had to leave something out: ``late`` twin actors with the age in s of what the view has
-        of them, policies ``left_out`` with the number of ticks in a row, and the wall seconds that it took."""
-        return _records(self._call("aggregator", "ticks", last), TickNote, "tick")
 
     def status(self) -> dict[str, Any]:
         """Everything that the aggregator, the routers and the controller say about themselves.
@@ -518,11 +372,3 @@ def _checked(layout: Layout, name: str, value: float | Sequence[float]) -> float
     if not field.shape:
         return numbers[0]
     return numbers if len(numbers) == field.size else numbers * field.size
-
-
-def _records(records: Sequence[Any], of: type, index: str | None) -> pd.DataFrame:
-    import pandas as pd
-
-    names = [field.name for field in fields(of)]
-    frame = pd.DataFrame([[getattr(record, name) for name in names] for record in records], columns=names)
-    return frame.set_index(index) if index else frame

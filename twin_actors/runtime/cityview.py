@@ -50,6 +50,10 @@ class _Merged:
     needs: dict[str, Need]
     proposed: Column | None
 
+    @property
+    def fidelity(self) -> FidelityShown:
+        return FidelityShown(rmse=self.rmse, covered=self.covered, drifting=self.drifting)
+
 
 class CityView:
     """Columns per kind in the order of the scenario; ``take`` writes an actor's answer into its places."""
@@ -126,9 +130,7 @@ class CityView:
                     "silent": int(np.isinf(merged.age_s).sum()),
                     "alerts": int(sum(active.sum() for active in merged.alerts.values())),
                     "oldest_look_s": float(merged.seen_at_s.min()) if self._ready(merged) else None,
-                    **fidelity_summary(
-                        FidelityShown(rmse=merged.rmse, covered=merged.covered, drifting=merged.drifting)
-                    ),
+                    **fidelity_summary(merged.kind.reading.layout, merged.fidelity),
                 }
                 for name, merged in self._merged.items()
             }

@@ -11,15 +11,13 @@ import ray
 
 from twin_actors.runtime.aggregator import Aggregator
 from twin_actors.runtime.nodes import placed_on
-from twin_actors.runtime.placement import ACTOR_BYTES, labels_of
+from twin_actors.runtime.placement import ACTOR_BYTES, OTHER_BYTES, labels_of
 from twin_actors.runtime.plan import CityPlan
 from twin_actors.runtime.router import Router
 from twin_actors.runtime.twin_actor import Hello, TwinActor
 from twin_actors.runtime.whereabouts import Whereabouts
 
 AGGREGATOR = "aggregator"
-OTHER_BYTES = 200_000_000
-"""Memory that is kept for a router or the aggregator."""
 ROUGHLY = 1.1
 """A twin actor that takes no more than this times the usual is an ordinary one, for which the usual is kept."""
 
@@ -88,7 +86,7 @@ class Crew:
             return self._create(
                 TwinActor, name, name, memory=self.reserved_bytes(name), concurrency=1, anew=anew, **options
             )
-        options = placed_on(node, {})
+        options = placed_on(node or self._whereabouts.target(name), {})
         if name == AGGREGATOR:
             return self._create(Aggregator, name, memory=OTHER_BYTES, concurrency=4, anew=anew, **options)
         return self._create(Router, name, name, memory=OTHER_BYTES, concurrency=8, anew=anew, **options)

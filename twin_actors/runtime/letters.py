@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from typing import Final
 
 from twin_actors.runtime import notes
-from twin_actors.runtime.holder import Refused
+from twin_actors.runtime.intake import Refused
 from twin_actors.runtime.packing import Delivery
 from twin_actors.store import DeadLetter, Entry, LetterState, Store, StoreUnavailable
 from twin_actors.wire.reasons import Reason

@@ -13,7 +13,8 @@ import psutil
 import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError, GetTimeoutError, RayError, RayTaskError
 
-from twin_actors.runtime.holder import NOTHING_APPLIED, Refused, Reply
+from twin_actors.runtime.holder import NOTHING_APPLIED, Reply
+from twin_actors.runtime.intake import Refused
 from twin_actors.runtime.packing import Delivery
 from twin_actors.runtime.routing import Routing
 from twin_actors.runtime.share import Share

@@ -67,6 +67,11 @@ _OF_KIND: Mapping[str, Metric] = {
     ),
     "drifting": Metric("twin_actors_kind_drifting", "Twins whose model has left what their readings say", _KIND),
 }
+_KIND_RMSE = Metric(
+    "twin_actors_kind_innovation_rmse",
+    "Root mean square of what readings differed by from what their twin expected, in the field's unit",
+    ("city", "kind", "field"),
+)
 
 _OF_ROUTER: Mapping[str, Metric] = {
     "epoch": Metric("twin_actors_router_epoch", "How often the router has been started, ever"),
@@ -128,10 +133,16 @@ _ANSWERS = Metric("twin_actors_answers", "1: this part of the city answers", ("c
 _ALARMS = Metric("twin_actors_alarms", "Alarms of the city's own places that are raised now", ("city", "alarm"))
 _RECREATED = Metric("twin_actors_recreated_total", "Actors that had disappeared and were created again", counter=True)
 
+_MOVES = Metric(
+    "twin_actors_moves_total", "Moves of twin actors between nodes that have been begun, ever", counter=True
+)
+_MOVES_OPEN = Metric("twin_actors_moves_open", "Moves that wait or are under way", ("city", "where"))
+_STRANDED = Metric("twin_actors_stranded_actors", "Twin actors that must leave their node and find no room elsewhere")
+
 METRICS: tuple[Metric, ...] = (
-    _LEDGER, _UNEXPLAINED, _ANSWERS, _ALARMS, _RECREATED,
+    _LEDGER, _UNEXPLAINED, _ANSWERS, _ALARMS, _RECREATED, _MOVES, _MOVES_OPEN, _STRANDED,
     _ACTORS, _ACTORS_UP, _LEFT_OUT, _BACKLOG, _ACTOR_UP, *_OF_ACTOR.values(), _SNAPSHOT_LAG,
-    *_OF_KIND.values(),
+    *_OF_KIND.values(), _KIND_RMSE,
     *_OF_ROUTER.values(), _STORE_TROUBLE, _DEAD_LETTERS,
     *_OF_AGGREGATOR.values(), _COMMANDS,
     *_OF_HISTORY.values(), _HISTORY_TROUBLE,
@@ -183,8 +194,15 @@ def _samples(status: Mapping[str, Any], ledger: Ledger | None, shown: Collection
             yield Sample(_COMMANDS, (city, phase), aggregator[f"commands_{phase}"])
         for kind, counts in aggregator["kinds"].items():
             yield from _each(_OF_KIND, counts, (city, kind))
+            for field, rmse in counts["innovation_rmse"].items():
+                yield Sample(_KIND_RMSE, (city, kind, field), rmse)
     if controller is not None:
         yield Sample(_RECREATED, (city,), controller["recreated"])
+        moves = controller["moves"]
+        yield Sample(_MOVES, (city,), moves["count"])
+        yield Sample(_MOVES_OPEN, (city, "waiting"), moves["waiting"])
+        yield Sample(_MOVES_OPEN, (city, "under_way"), len(moves["under_way"]))
+        yield Sample(_STRANDED, (city,), len(moves["stranded"]))
         by_alarm: dict[str, int] = {}
         for each in controller["audit"]["alarms"]:
             by_alarm[each["alarm"]] = by_alarm.get(each["alarm"], 0) + 1

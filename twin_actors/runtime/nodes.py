@@ -59,6 +59,35 @@ def living_nodes() -> tuple[Node, ...]:
     return tuple(found)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActorLife:
+    """How far Ray has come with an actor: one of its own words (PENDING_CREATION, RESTARTING, ALIVE, DEAD, ...), the
+    process and address of the last incarnation, how often it was started again, and why it ended ("": it has not)."""
+
+    state: str
+    pid: int
+    address: str
+    restarts: int
+    cause: str
+
+
+def life_of(handle: Any) -> ActorLife:
+    """What Ray's control store says of an actor; its public state API would need the dashboard, which does not run."""
+    from ray._private.state import state
+
+    said = state.actor_table(handle._actor_id.hex())
+    if not said:
+        return ActorLife(state="unknown", pid=0, address="", restarts=0, cause="")
+    cause = " ".join(str(said["DeathCause"]).split()) if said["State"] == "DEAD" else ""
+    return ActorLife(
+        state=said["State"],
+        pid=said["Pid"],
+        address=said["Address"]["IPAddress"],
+        restarts=said["NumRestarts"],
+        cause=cause,
+    )
+
+
 def placed_on(node: str, labels: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """Options for an actor that is to stand on a node ("": wherever there is memory) with some labels.
 

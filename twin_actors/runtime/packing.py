@@ -101,6 +101,15 @@ def each_input(delivery: Delivery) -> list[tuple[int, int]]:
     return list(zip(offsets.tolist(), bundle.numbers.tolist(), strict=True))
 
 
+def standing_at(delivery: Delivery, offsets: set[int]) -> list[Delivery]:
+    """Those inputs of a delivery that stand at some offsets."""
+    if delivery.place != BUNDLE:
+        return [delivery] if delivery.offset in offsets else []
+    if offsets.isdisjoint(offset for offset, _ in each_input(delivery)):
+        return []
+    return [each for each in apart(delivery) if each.offset in offsets]
+
+
 def _unbundled(offset: int, payload: bytes) -> tuple[Bundle, NDArray[np.int64]]:
     end = len(payload) - 4 * bundles.count(payload)
     elements = np.frombuffer(payload, np.int32, -1, end)

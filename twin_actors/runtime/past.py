@@ -60,6 +60,11 @@ def readings(
     return Readings(observed[chosen], received[chosen], values[:, chosen], quality[:, chosen])
 
 
+def heard(plan: CityPlan, store: Store, number: int, since_s: float) -> int:
+    """How many messages of an entity's device have come since a moment, as the log knows them: nothing is decoded."""
+    return sum(entry.channel == Channel.READING for _, entry in _read_of(plan, store, number, since_s=since_s))
+
+
 def _decoded(
     decoders: Mapping[int, ReadingDecoder], entries: Sequence[Entry]
 ) -> tuple[Column, Column, Column, NDArray[np.int64]]:

@@ -15,6 +15,12 @@ from twin_actors.scenario.model import Scenario
 ACTOR_BYTES = 65_000_000
 """Memory of one twin actor with a process of its own, as measured (64.5 MB unshared, Ray 2.60, numpy 2.4)."""
 
+OTHER_BYTES = 200_000_000
+"""Memory that is kept for a router or the aggregator."""
+
+CONTROLLER_BYTES = 100_000_000
+"""Memory that is kept for the controller."""
+
 RESERVED_BYTES = 1_200_000_000
 """What the Ray head, router, aggregator, controller, broker and device host take together, as measured."""
 

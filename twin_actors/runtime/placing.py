@@ -14,11 +14,11 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
-from twin_actors.runtime.balancing import Move, Plan, Room, Standing, evacuated, evened, suits
-from twin_actors.runtime.crew import AGGREGATOR, OTHER_BYTES, Crew, Wanted
+from twin_actors.runtime.balancing import Move, Plan, Room, Standing, evacuated, evened, seated, suits
+from twin_actors.runtime.crew import AGGREGATOR, Crew, Wanted
 from twin_actors.runtime.moving import AWAY, Mover
 from twin_actors.runtime.nodes import Node, living_nodes, shown_labels
-from twin_actors.runtime.placement import LaunchRefused
+from twin_actors.runtime.placement import OTHER_BYTES, LaunchRefused
 from twin_actors.runtime.whereabouts import Place, Whereabouts
 from twin_actors.store import StoreUnavailable
 
@@ -63,8 +63,10 @@ class Placer:
     # -- at the launch -----------------------------------------------------------------------------------------
 
     def spread(self) -> None:
-        """Decide where the twin actors are created that nobody has created yet.
+        """Decide where those are created that nobody has created yet.
 
+        Routers and the aggregator are given their seats first: each takes as much memory as three twin actors, and
+        the aggregator comes last, when the twin actors might have left no such place on any node.
         Raises LaunchRefused where no node has the labels that a kind wants, with those that there are.
         """
         self._look()
@@ -82,8 +84,10 @@ class Placer:
             )
             for name, wanted in self._crew.twin_actors.items()
         ]
-        plan = evacuated(self._rooms(), standing)
-        self._whereabouts.wished = {move.actor: move.target for move in plan.moves if not move.source}
+        others = [name for name in (*self._crew.routers, AGGREGATOR) if name not in there]
+        seats, rooms = seated(self._rooms(), dict.fromkeys(others, OTHER_BYTES))
+        plan = evacuated(rooms, standing)
+        self._whereabouts.wished = seats | {move.actor: move.target for move in plan.moves if not move.source}
 
     def check_labels(self, twin_actors: Mapping[str, Wanted]) -> None:
         """Raises LaunchRefused where no node has the labels that a twin actor wants, with those that there are."""

@@ -90,6 +90,10 @@ def free_ports(count: int) -> list[int]:
         return found
 
 
+_STARTED: list[subprocess.Popen[bytes]] = []
+"""What this process has started to outlive it: Python warns of every child that it lets go while that still runs."""
+
+
 def start_head(
     folder: Path, *, token: str, cores: int, object_store_bytes: int = 100_000_000
 ) -> tuple[Running, str, str]:
@@ -125,6 +129,7 @@ def start_head(
             command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment,
             start_new_session=True,
         )  # fmt: skip
+    _STARTED.append(process)
     head = Running.of(process.pid)
     try:
         _wait_for_head(process, log_path)
@@ -156,6 +161,7 @@ def start_devices(folder: Path) -> Running:
             env={**os.environ, "OMP_NUM_THREADS": "1"},
             start_new_session=True,
         )
+    _STARTED.append(process)
     return Running.of(process.pid)
 
 

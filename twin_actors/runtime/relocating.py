@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from twin_actors.runtime.driving import Progress
+
 if TYPE_CHECKING:
     import pandas as pd
 
 Call = Callable[..., Any]
 """``City._call``: asks an actor, also one that is being started again, within a deadline."""
-Progress = Callable[[str, int, int], None]
 FOLLOW_EVERY_S = 0.2
 MOVE_COLUMNS = ("actor", "source", "target", "why", "outcome", "at_s", "waited_s", "snapshot_s")
 NODE_COLUMNS = (

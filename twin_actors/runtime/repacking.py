@@ -234,10 +234,8 @@ def _carry_twins(old: Mapping[str, Holder], new: Holder, was: Mapping[str, str])
                 found = before.get(name)
                 if found is not None and found.shape[:-1] == array.shape[:-1]:
                     array[..., column] = found[..., place]
-            for mine, theirs in ((new.last_seq, holder.last_seq), (new.last_boot, holder.last_boot),
-                                 (new.missing, holder.missing)):  # fmt: skip
-                mine[group.first + column] = theirs[source.first + place]
+            new.intake.take_over(group.first + column, holder.intake, source.first + place)
             if was[entity] in source.table.failures:
                 group.table.failures[entity] = source.table.failures[was[entity]]
         group.table.restore(arrays)
-    new.latest_s = max((holder.latest_s for holder in old.values()), default=-np.inf)
+    new.intake.latest_s = max((holder.latest_s for holder in old.values()), default=-np.inf)

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twin_actors.runtime import launching
+from twin_actors.runtime import driving, shutdown
 from twin_actors.runtime.changing import Change, difference
-from twin_actors.runtime.launching import Record
 from twin_actors.runtime.plan import CityPlan
+from twin_actors.runtime.processes import Record
 from twin_actors.scenario import edits
 
 if TYPE_CHECKING:
@@ -88,10 +88,10 @@ class Reshaped:
         )  # fmt: skip
         if change.empty and not split:
             return change
-        launching.wait_for_routers(self._record, deadline_s=READY_WITHIN_S)
-        launching.wait_for_first_look(self._record, deadline_s=READY_WITHIN_S)
+        driving.wait_for_routers(self._record, deadline_s=READY_WITHIN_S)
+        driving.wait_for_first_look(self._record, deadline_s=READY_WITHIN_S)
         if _simulated(before) != _simulated(self.scenario):
-            launching.renew_devices(self._record.city)
+            shutdown.renew_devices(self._record.city)
         return change
 
 

@@ -23,8 +23,8 @@ from twin_actors.runtime import reckoning
 from twin_actors.runtime.committing import Committed, Committer
 from twin_actors.runtime.desk import Answer, CommandDesk, Outgoing
 from twin_actors.runtime.hearing import hearing_of
-from twin_actors.runtime.holder import Refused
 from twin_actors.runtime.inbox import BROKER_DROPPED, Inbox
+from twin_actors.runtime.intake import Refused
 from twin_actors.runtime.letters import Letters
 from twin_actors.runtime.links import Links
 from twin_actors.runtime.notes import Note, Told, listed

@@ -5,27 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
-import numpy as np
 
 from twin_actors.core.inputs import Channel
 from twin_actors.core.ledger import Ledger
 from twin_actors.runtime import notes
-from twin_actors.runtime.accounts import Accounts
-from twin_actors.runtime.holder import Outcomes, Refused, Reply
+from twin_actors.runtime.accounts import Accounts, count_of, readings_of
+from twin_actors.runtime.holder import Reply
+from twin_actors.runtime.intake import Refused
+from twin_actors.runtime.logged import READ_AT_ONCE, Logged
 from twin_actors.runtime.notes import FIRST_NOTE, Note
-from twin_actors.runtime.packing import (
-    LARGEST_BATCH,
-    PER_INPUT_BYTES,
-    Delivery,
-    apart,
-    bundled,
-    each_input,
-    first_offset,
-    inputs,
-    pack,
-)
+from twin_actors.runtime.packing import LARGEST_BATCH, Delivery, apart, bundled, inputs, pack, standing_at
 from twin_actors.runtime.plan import CityPlan
-from twin_actors.runtime.share import NOTHING_COUNTED, Placed, Share
+from twin_actors.runtime.share import END_OF_OFFSETS, NOTHING_COUNTED, ByShare, Placed, Share
 from twin_actors.store import bundles
 from twin_actors.store.base import NOBODY, Entry, Log
 from twin_actors.store.bundles import BUNDLE, Bundle
@@ -40,7 +31,6 @@ LARGEST_COUNT = 4000
 ``LARGEST_BATCH``."""
 IN_MEMORY = 20_000
 """Inputs per twin actor that wait in memory; what comes beyond them stays in the log and is read again when due."""
-READ_AT_ONCE = 5_000
 FEWEST_TOGETHER = 3
 """Readings a twin actor of one message, on average, that are worth being delivered to it as a bundle."""
 TALLY_S = 0.5
@@ -70,10 +60,8 @@ class Routing:
         self.shares: dict[str, Share] = {each.share.name: each.share for each in placed}
         for number, each in sorted(enumerate(placed), key=lambda item: item[1].place):
             each.share.entities.append(number)
-        self._shares = list(self.shares.values())
-        self._index = {name: number for number, name in enumerate(self.shares)}
-        self._share_of = np.array([self._index[each.share.name] for each in placed], np.int32)
-        self._place_of = np.array([each.place for each in placed], np.int32)
+        self._by_share = ByShare(self.placed)
+        self._logged = Logged(log, self.placed, self._by_share)
         self.epoch = epoch
         self.backlog = backlog
         self.accounts = Accounts(len(entities))
@@ -248,31 +236,21 @@ class Routing:
         """Queue the readings of a bundle, each share its own. Returns how many there are."""
         _, _, source, received_at_s, payload = entry
         bundle = bundles.unpack(payload)
-        shares, places = self._share_of[bundle.numbers], self._place_of[bundle.numbers]
-        everything = np.arange(len(bundle), dtype=np.int32)
-        if (shares == shares[0]).all():
-            parts = [everything]
-        else:
-            order = np.argsort(shares, kind="stable").astype(np.int32)
-            parts = np.split(order, np.flatnonzero(np.diff(shares[order])) + 1)
+        parts = self._by_share.divide(bundle)
         singly = len(parts) * FEWEST_TOGETHER > len(bundle)
         payloads = bundle.payloads() if singly else []
-        for elements in parts:
-            share = self._shares[shares[elements[0]]]
+        for share, elements, places in parts:
             if not share.in_memory:
                 share.oldest_s = wall_s
             if share.spilled_from is not None or share.in_memory >= self._in_memory:
                 share.spill_together((first + elements).tolist(), bundle.numbers[elements].tolist())
-                self._pressed = self._pressed or share.load >= self.backlog
             elif singly:
                 share.waiting.extend(
                     _new(Delivery, (first + element, place, READING, source, received_at_s, payloads[element]))
-                    for element, place in zip(elements.tolist(), places[elements].tolist(), strict=True)
+                    for element, place in zip(elements.tolist(), places.tolist(), strict=True)
                 )
             else:
-                part = bundle.part(elements, places[elements])
-                share.waiting.append(bundled(first, source, received_at_s, part, elements))
-                share.bundled += len(elements) - 1
+                share.append(bundled(first, source, received_at_s, bundle.part(elements, places), elements))
             self._pressed = self._pressed or share.load >= self.backlog
         return len(bundle)
 
@@ -304,62 +282,34 @@ class Routing:
             self._refill(share)
         if not waiting:
             return None
-        chosen: list[Delivery] = []
-        size = count = 0
-        most = 1 if share.careful else LARGEST_COUNT
         if share.careful and waiting[0].place == BUNDLE:
             share.put_back([each for each in apart(share.take()) if each.offset > share.sent])
-        while waiting and count < most:
-            delivery = waiting[0]
-            held = 1 if delivery[1] != BUNDLE else inputs(delivery)
-            size += len(delivery[5]) + PER_INPUT_BYTES
-            count += held
-            if chosen and (size > LARGEST_BATCH or count > most):
-                break
-            chosen.append(waiting.popleft())
-            share.bundled -= held - 1
         after = share.sent
-        share.sent = chosen[-1].offset
-        share.under_way.extend(chosen)
-        return pack(share.epoch, after, chosen)
+        return pack(share.epoch, after, share.send(1 if share.careful else LARGEST_COUNT, LARGEST_BATCH))
 
     def _refill(self, share: Share) -> None:
         """Read from the log what did not wait in memory, until enough waits again or nothing is left there."""
         while share.spilled_from is not None and share.in_memory < self._in_memory:
             stop = min(share.spilled_from + READ_AT_ONCE, self.committed_until)
-            for delivery in self._from_log(share, share.spilled_from, stop):
-                share.waiting.append(delivery)
-                share.bundled += inputs(delivery) - 1
-                for offset, number, readings in self._counted(share, delivery):
+            for delivery in self._logged.deliveries(share, share.spilled_from, stop):
+                share.append(delivery)
+                for offset, number, readings in share.each_input(delivery):
                     share.unspill(offset, number, readings)
             share.read_until(stop, done=stop >= self.committed_until)
 
     def confirm(self, share: Share, reply: Reply) -> list[tuple[Refused, Delivery]]:
         """Take an answer: forget what has been applied, keep the counts. Returns refused readings with their bytes."""
-        under_way = share.under_way
         refused: list[tuple[Refused, Delivery]] = []
         news = [each for each in reply.refused if each.offset > share.lettered]
         if news:  # first, since it may have to read the log, which may be away
             wanted = {each.offset for each in news}
-            by_offset = {each.offset: each for delivery in under_way for each in _wanted(delivery, wanted)}
+            by_offset = {each.offset: each for delivery in share.under_way for each in standing_at(delivery, wanted)}
             for each in news:
-                delivery = by_offset.get(each.offset) or self._logged(share, each.offset)
+                delivery = by_offset.get(each.offset) or self._logged.delivery(share, each.offset)
                 if delivery is not None:
                     refused.append((each, delivery))
-        share.reached = reply.outcomes.offset
-        if reply.outcomes.offset >= share.outcomes.offset:  # else: it is applying again what an earlier one had
-            share.outcomes = reply.outcomes
-        share.latest_s = max(share.latest_s, reply.latest_s)
-        share.busy_s = reply.busy_s
-        share.lettered = max(share.lettered, reply.outcomes.offset)
-        while under_way and under_way[0].offset <= reply.outcomes.offset:
-            under_way.popleft()
-        if share.careful and share.reached >= share.careful_until:
-            share.careful_until = NOTHING_COUNTED.offset
+        share.confirm(reply)
         return refused
-
-    def _logged(self, share: Share, offset: int) -> Delivery | None:
-        return next((each for delivery in self._from_log(share, offset, offset + 1) for each in apart(delivery)), None)
 
     def rewind(self, share: Share, reached: int) -> None:
         """Prepare to resend everything after ``reached``, the last input that the actor has applied.
@@ -378,56 +328,12 @@ class Routing:
             first = max(reached + 1, self._log.began)
             if reached >= share.idle_at:  # nothing was for it between the two, however far the log went on
                 first = max(first, share.idle_until)
-            counted = list(self._counted_from_log(share, first))  # the log may be away: read first, change afterwards
-            share.forget_queue(first)
-            self._spill(share, counted)
+            # the log may be away: read first, change afterwards
+            counted = list(self._logged.counted(share, first, self.committed_until))
+            share.queue_anew(first, counted)
             share.resent += max(share.load - before, 0)
         share.under_way.clear()
         share.sent = share.reached = reached
-
-    def _counted_from_log(self, share: Share, first: int) -> Iterator[tuple[int, int, int]]:
-        """(offset, entity number, readings) of everything that the log holds for a share from an offset on."""
-        while first < self.committed_until:
-            stop = min(first + READ_AT_ONCE, self.committed_until)
-            for delivery in self._from_log(share, first, stop):
-                yield from self._counted(share, delivery)
-            first = stop
-
-    def _counted(self, share: Share, delivery: Delivery) -> list[tuple[int, int, int]]:
-        """(offset, entity number, readings) of what is in a delivery."""
-        entities = share.entities
-        if delivery.place == BUNDLE:
-            return [(offset, entities[place], 1) for offset, place in each_input(delivery)]
-        readings = self._readings(delivery.channel, delivery.payload)
-        return [(delivery.offset, entities[delivery.place], readings)]
-
-    @staticmethod
-    def _readings(channel: int, payload: bytes) -> int:
-        return count_readings(payload) if channel == READING else 0
-
-    def _spill(self, share: Share, counted: Sequence[tuple[int, int, int]]) -> None:
-        """Count inputs that wait in the log; ``_refill`` reads them when they are due."""
-        for offset, number, readings in counted:
-            share.spill(offset, number, readings)
-        if not counted:
-            share.spilled_from = None
-
-    def _from_log(self, share: Share, first: int, stop: int) -> Iterator[Delivery]:
-        if first >= stop:
-            return
-        for offset, entry in self._log.read(first, stop - first, together=not share.quarantined):
-            if entry.entity == BUNDLE:
-                bundle = bundles.unpack(entry.payload)
-                own = np.flatnonzero(self._share_of[bundle.numbers] == self._index[share.name]).astype(np.int32)
-                if len(own):
-                    part = bundle.part(own, self._place_of[bundle.numbers[own]])
-                    yield bundled(offset, entry.source, entry.received_at_s, part, own)
-                continue
-            if entry.channel >= FIRST_NOTE or offset in share.quarantined:
-                continue
-            where = self.placed[entry.entity]
-            if where.share is share:
-                yield Delivery(offset, where.place, entry.channel, entry.source, entry.received_at_s, entry.payload)
 
     def logged(self, offset: int) -> Entry:
         """What the log holds at an offset. Raises LogTrimmed."""
@@ -468,22 +374,8 @@ class Routing:
 
     def in_flight(self) -> int:
         """All of ``on_their_way``, counted bundle by bundle."""
-        found = sum(_readings_of(entry) for entry in (*self._committing, *self._fresh))
-        for share in self.shares.values():
-            known = share.outcomes.offset
-            for delivery in (*share.under_way, *share.waiting):
-                if delivery.offset <= known:
-                    continue
-                if delivery.place == BUNDLE:
-                    if first_offset(delivery) > known:
-                        found += inputs(delivery)
-                    else:
-                        found += sum(offset > known for offset, _ in each_input(delivery))
-                elif delivery.channel == READING:
-                    found += count_readings(delivery.payload)
-            found += sum(count_readings(entry.payload) for entry in share.held.values())
-            found += sum(share.spilled_readings.values())
-        return found
+        unlogged = sum(count_of(entry) for entry in (*self._committing, *self._fresh))
+        return unlogged + sum(share.in_flight() for share in self.shares.values())
 
     def on_their_way(self) -> Iterator[tuple[str, int, int, int]]:
         """(share, offset, entity number, readings) of every message not yet known to be applied.
@@ -492,42 +384,19 @@ class Routing:
         log only, counted per entity.
         """
         for entry in (*self._committing, *self._fresh):
-            if entry.entity == BUNDLE:
-                for number in bundles.numbers_of(entry.payload).tolist():
-                    yield self.placed[number].share.name, 2**62, number, 1
-            elif entry.channel == READING:
-                name = self.placed[entry.entity].share.name
-                yield name, 2**62, entry.entity, count_readings(entry.payload)
+            for number, readings in readings_of(entry):
+                yield self.placed[number].share.name, END_OF_OFFSETS, number, readings
         for share in self.shares.values():
-            known = share.outcomes.offset
-            for delivery in (*share.under_way, *share.waiting):
-                if delivery.place == BUNDLE:
-                    for offset, place in each_input(delivery) if delivery.offset > known else ():
-                        if offset > known:
-                            yield share.name, offset, share.entities[place], 1
-                elif delivery.channel == READING and delivery.offset > known:
-                    number = share.entities[delivery.place]
-                    yield share.name, delivery.offset, number, count_readings(delivery.payload)
-            for number, entry in share.held.items():
-                yield share.name, 2**62, number, count_readings(entry.payload)
-            for number, readings in share.spilled_readings.items():
-                yield share.name, 2**62, number, readings
+            for offset, number, readings in share.on_their_way():
+                yield share.name, offset, number, readings
+
+    # -- over restarts -----------------------------------------------------------------------------------------
 
     def state(self) -> Mapping[str, object]:
         """What must be kept to go on from the last commit; see ``resume``."""
-        return {
-            "accounts": self.accounts.state([*self._committing, *self._fresh], self._held()),
-            "shares": {
-                share.name: {
-                    "outcomes": msgspec.to_builtins(share.outcomes),
-                    "lettered": share.lettered,
-                    "quarantined": share.quarantined,
-                    # nothing before this offset waits for it: an idle actor's log need not be read from its last input
-                    "waits_from": share.outcomes.offset + 1 if share.load or share.under_way else self.committed_until,
-                }
-                for share in self.shares.values()
-            },
-        }
+        accounts = self.accounts.state([*self._committing, *self._fresh], self._held())
+        shares = {share.name: share.state(self.committed_until) for share in self.shares.values()}
+        return {"accounts": accounts, "shares": shares}
 
     def resume(self, state: Mapping[str, object] | None, first: int) -> Iterator[tuple[int, Entry]]:
         """Take up ``state`` and count what the log holds from ``first`` on; yields every entry for its reader.
@@ -538,67 +407,22 @@ class Routing:
         if state is not None:
             self.accounts.restore(state["accounts"])  # type: ignore[arg-type]  # as written by state()
             for name, kept in state["shares"].items():  # type: ignore[attr-defined]
-                share = self.shares.get(name)
-                if share is not None:
-                    share.outcomes = msgspec.convert(kept["outcomes"], Outcomes)
-                    share.lettered = kept["lettered"]
-                    share.quarantined = dict(kept["quarantined"])
-                    waits_from[name] = kept["waits_from"]
+                if name in self.shares:
+                    waits_from[name] = self.shares[name].restore(kept)
         while first < self.committed_until:
             entries = self._log.read(first, READ_AT_ONCE)
             for offset, entry in entries:
-                self._recount(offset, entry)
+                self.accounts.recount(entry)
+                if entry.channel == Note.QUARANTINED:
+                    note = notes.decode(entry.channel, entry.payload)
+                    assert isinstance(note, notes.Quarantine)
+                    self.placed[entry.entity].share.quarantined[note.offset] = note.detail
                 yield offset, entry
             first = entries[-1][0] + 1
         self._untold = self.accounts.lose_held()
-        self._queue_behind(waits_from)
-
-    def _queue_behind(self, waits_from: Mapping[str, int]) -> None:
-        """Count, in one pass over the log, what waits there for every share from its own offset on."""
         for share in self.shares.values():
-            share.sent = share.reached = share.recover_to = share.outcomes.offset
-            share.idle_at, share.idle_until = share.outcomes.offset, waits_from[share.name]
-        first = min(waits_from.values(), default=self.committed_until)
-        while first < self.committed_until:
-            stop = min(first + READ_AT_ONCE, self.committed_until)
-            for offset, entry in self._log.read(first, stop - first):
-                if entry.channel >= FIRST_NOTE:
-                    continue
-                share = self.placed[entry.entity].share
-                if offset >= waits_from[share.name] and offset not in share.quarantined:
-                    share.spill(offset, entry.entity, self._readings(entry.channel, entry.payload))
-                    share.recover_to = max(share.recover_to, offset)
-            first = stop
-
-    def _recount(self, offset: int, entry: Entry) -> None:
-        if entry.channel == READING:
-            self.accounts.receive(entry.entity, count_readings(entry.payload))
-        elif entry.channel >= FIRST_NOTE and entry.channel != Note.FOREIGN:
-            note = notes.decode(entry.channel, entry.payload)
-            if isinstance(note, notes.Refusal):
-                self.accounts.receive(entry.entity, note.readings)
-                self.accounts.bury(entry.entity, note.readings)
-            elif isinstance(note, notes.Tally):
-                self.accounts.tally(note)
-            elif isinstance(note, notes.Quarantine):
-                self.accounts.bury(entry.entity, note.readings)
-                self.placed[entry.entity].share.quarantined[note.offset] = note.detail
-
-
-def _readings_of(entry: Entry) -> int:
-    if entry.entity == BUNDLE:
-        return bundles.count(entry.payload)
-    return count_readings(entry.payload) if entry.channel == READING else 0
-
-
-def _wanted(delivery: Delivery, offsets: set[int]) -> list[Delivery]:
-    """Those inputs of a delivery that stand at some offsets."""
-    if delivery.place != BUNDLE:
-        return [delivery] if delivery.offset in offsets else []
-    held = [offset for offset, _ in each_input(delivery)]
-    if offsets.isdisjoint(held):
-        return []
-    return [each for each in apart(delivery) if each.offset in offsets]
+            share.stand_before(waits_from[share.name])
+        self._logged.queue_behind(waits_from, self.committed_until)
 
 
 def routing_of(plan: CityPlan, log: Log, epoch: int, *, durable: bool) -> Routing:

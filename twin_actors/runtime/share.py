@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from twin_actors.runtime.holder import NOTHING_APPLIED, Outcomes
-from twin_actors.runtime.packing import Delivery, inputs
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from twin_actors.core.inputs import Channel
+from twin_actors.runtime.holder import NOTHING_APPLIED, Outcomes, Reply
+from twin_actors.runtime.packing import PER_INPUT_BYTES, Delivery, each_input, first_offset, inputs
 from twin_actors.store.base import Entry
+from twin_actors.store.bundles import BUNDLE, Bundle
+from twin_actors.wire.elements import count_readings
 
 BUNDLED_IN_ONE = 16
 """Readings of a bundle (16 to 24 bytes each with one field) that take about the memory of a single input (300)."""
+END_OF_OFFSETS = 2**62
+"""Where a reading stands whose offset is not known: behind all that are."""
 NOTHING_COUNTED = Outcomes(NOTHING_APPLIED, 0, 0, 0, 0, 0, 0)
 
 
@@ -62,6 +72,11 @@ class Share:
     def inputs_under_way(self) -> int:
         return sum(map(inputs, self.under_way))
 
+    def append(self, delivery: Delivery) -> None:
+        """A delivery that is to go after all that waits in memory."""
+        self.waiting.append(delivery)
+        self.bundled += inputs(delivery) - 1
+
     def take(self) -> Delivery:
         """The next delivery that waits in memory."""
         delivery = self.waiting.popleft()
@@ -72,6 +87,37 @@ class Share:
         """Deliveries that are to go before all that waits."""
         self.waiting.extendleft(reversed(deliveries))
         self.bundled += sum(map(inputs, deliveries)) - len(deliveries)
+
+    def send(self, most: int, most_bytes: int) -> list[Delivery]:
+        """The next of those that wait, now under way: at least one, else as many inputs and bytes as are allowed."""
+        waiting, chosen = self.waiting, []
+        size = count = 0
+        while waiting and count < most:
+            delivery = waiting[0]
+            held = 1 if delivery[1] != BUNDLE else inputs(delivery)
+            size += len(delivery[5]) + PER_INPUT_BYTES
+            count += held
+            if chosen and (size > most_bytes or count > most):
+                break
+            chosen.append(waiting.popleft())
+            self.bundled -= held - 1
+        self.sent = chosen[-1].offset
+        self.under_way.extend(chosen)
+        return chosen
+
+    def confirm(self, reply: Reply) -> None:
+        """Take an answer: forget what has been applied, keep the counts."""
+        outcomes, under_way = reply.outcomes, self.under_way
+        self.reached = outcomes.offset
+        if outcomes.offset >= self.outcomes.offset:  # else: it is applying again what an earlier one had
+            self.outcomes = outcomes
+        self.latest_s = max(self.latest_s, reply.latest_s)
+        self.busy_s = reply.busy_s
+        self.lettered = max(self.lettered, outcomes.offset)
+        while under_way and under_way[0].offset <= outcomes.offset:
+            under_way.popleft()
+        if self.careful and self.reached >= self.careful_until:
+            self.careful_until = NOTHING_COUNTED.offset
 
     @property
     def caught_up(self) -> bool:
@@ -127,12 +173,76 @@ class Share:
         self.quarantined = dict(older.quarantined)
         self.spilled = int(bool(older.load or older.under_way))
 
-    def forget_queue(self, spilled_from: int) -> None:
-        """Everything from an offset on is to be read from the log again."""
+    def queue_anew(self, first: int, counted: Sequence[tuple[int, int, int]]) -> None:
+        """Everything from an offset on is to be read from the log again: (offset, entity, readings) of each."""
         self.waiting.clear()
         self.bundled = 0
         self.spilled, self.spilled_readings = 0, Counter()
-        self.spilled_from = spilled_from
+        self.spilled_from = first if counted else None
+        for offset, entity, readings in counted:
+            self.spill(offset, entity, readings)
+
+    # -- accounts ----------------------------------------------------------------------------------------------
+
+    def each_input(self, delivery: Delivery) -> list[tuple[int, int, int]]:
+        """(offset, entity, readings) of every input of a delivery; what is not a reading has none."""
+        entities = self.entities
+        if delivery.place == BUNDLE:
+            return [(offset, entities[place], 1) for offset, place in each_input(delivery)]
+        readings = count_readings(delivery.payload) if delivery.channel == Channel.READING else 0
+        return [(delivery.offset, entities[delivery.place], readings)]
+
+    def on_their_way(self) -> Iterator[tuple[int, int, int]]:
+        """(offset, entity, readings) of every message not yet known to be applied, as ``Routing.on_their_way``."""
+        known = self.outcomes.offset
+        for delivery in (*self.under_way, *self.waiting):
+            if delivery.offset > known:
+                for offset, entity, readings in self.each_input(delivery):
+                    if offset > known and readings:
+                        yield offset, entity, readings
+        for entity, entry in self.held.items():
+            yield END_OF_OFFSETS, entity, count_readings(entry.payload)
+        for entity, readings in self.spilled_readings.items():
+            yield END_OF_OFFSETS, entity, readings
+
+    def in_flight(self) -> int:
+        """The readings of all of ``on_their_way``, without taking apart what lies wholly behind what is known."""
+        known = self.outcomes.offset
+        found = sum(self.spilled_readings.values())
+        found += sum(count_readings(entry.payload) for entry in self.held.values())
+        for delivery in (*self.under_way, *self.waiting):
+            if delivery.offset <= known:
+                continue
+            if delivery.place == BUNDLE and first_offset(delivery) > known:
+                found += inputs(delivery)
+            else:
+                found += sum(readings for offset, _, readings in self.each_input(delivery) if offset > known)
+        return found
+
+    # -- over restarts -----------------------------------------------------------------------------------------
+
+    def state(self, committed_until: int) -> Mapping[str, Any]:
+        """What must be kept to go on; see ``restore``."""
+        return {
+            "outcomes": msgspec.to_builtins(self.outcomes),
+            "lettered": self.lettered,
+            "quarantined": self.quarantined,
+            # nothing before this offset waits for it: an idle actor's log need not be read from its last input
+            "waits_from": self.outcomes.offset + 1 if self.load or self.under_way else committed_until,
+        }
+
+    def restore(self, kept: Mapping[str, Any]) -> int:
+        """Take up ``state``; returns from which offset on inputs may wait for it in the log."""
+        self.outcomes = msgspec.convert(kept["outcomes"], Outcomes)
+        self.lettered = kept["lettered"]
+        self.quarantined = dict(kept["quarantined"])
+        waits_from: int = kept["waits_from"]
+        return waits_from
+
+    def stand_before(self, waits_from: int) -> None:
+        """Begin where the actor is known to have got to; nothing before an offset waits for it."""
+        self.sent = self.reached = self.recover_to = self.idle_at = self.outcomes.offset
+        self.idle_until = waits_from
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,3 +251,29 @@ class Placed:
 
     share: Share
     place: int
+
+
+class ByShare:
+    """Where entities live, as columns: for readings of many entities at once."""
+
+    def __init__(self, placed: Sequence[Placed]) -> None:
+        self._shares = list({id(each.share): each.share for each in placed}.values())
+        index = {share.name: number for number, share in enumerate(self._shares)}
+        self._index = index
+        self._share_of = np.array([index[each.share.name] for each in placed], np.int32)
+        self._place_of = np.array([each.place for each in placed], np.int32)
+
+    def divide(self, bundle: Bundle) -> list[tuple[Share, NDArray[np.int32], NDArray[np.int32]]]:
+        """A bundle's readings by share, in their order: which of its elements, and their places there."""
+        shares, places = self._share_of[bundle.numbers], self._place_of[bundle.numbers]
+        everything = np.arange(len(bundle), dtype=np.int32)
+        if (shares == shares[0]).all():
+            return [(self._shares[shares[0]], everything, places)]
+        order = np.argsort(shares, kind="stable").astype(np.int32)
+        parts = np.split(order, np.flatnonzero(np.diff(shares[order])) + 1)
+        return [(self._shares[shares[part[0]]], part, places[part]) for part in parts]
+
+    def own(self, share: Share, bundle: Bundle) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """The elements of a bundle that are one share's, and their places there."""
+        own = np.flatnonzero(self._share_of[bundle.numbers] == self._index[share.name]).astype(np.int32)
+        return own, self._place_of[bundle.numbers[own]]

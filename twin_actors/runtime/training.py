@@ -18,6 +18,15 @@ from twin_actors.scenario.model import Entity
 from twin_actors.store.base import Store
 from twin_actors.wire.decode import time_key
 
+__all__ = [
+    "calibrate_entities",
+    "changes",
+    "history_of",
+    "history_of_store",
+    "keep_versions",
+    "version_of",
+]
+
 TABLE = "calibrations"
 
 

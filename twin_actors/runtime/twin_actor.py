@@ -7,15 +7,18 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import psutil
 import ray
 
+from twin_actors.core.outlook import Outlook
 from twin_actors.core.showing import Shown, Stamp
 from twin_actors.runtime.answering import Answer, Question
-from twin_actors.runtime.holder import Outcomes, Refused, Reply
+from twin_actors.runtime.holder import Holder, Outcomes, Reply
+from twin_actors.runtime.intake import Refused
+from twin_actors.runtime.memory import bound_heap, give_back
 from twin_actors.runtime.patience import patiently
 from twin_actors.runtime.plan import CityPlan
 from twin_actors.runtime.restoring import restore
@@ -63,10 +66,11 @@ class TwinActor:
 
     def __init__(self, folder: str, name: str) -> None:
         self._name = name
-        plan = CityPlan.load(folder)
-        self._store = patiently(plan.open_store)
-        self._epoch = patiently(lambda: self._store.next_epoch(name))
-        self._holder = plan.holder(name, epoch=self._epoch, incarnation=uuid.uuid4().hex[:12])
+        bound_heap()
+        self._store, self._holder = _made(folder, name)
+        self._epoch = self._holder.epoch
+        self._holder.settle()
+        give_back()  # the plan of the whole city, which may be a hundred times as much as this actor's part
         patiently(lambda: restore(self._holder, self._store, name))
         self._snapshot_offset = self._holder.offset
         threading.Thread(target=_watch_lease, args=(self._store, name, self._epoch), daemon=True).start()
@@ -102,6 +106,10 @@ class TwinActor:
         """One twin at a moment, and its last reading. Raises KeyError."""
         return self._holder.show_one(entity, now_s), self._holder.reported(entity)
 
+    def ahead(self, entity: str, until_s: Sequence[float]) -> Outlook:
+        """One twin by its own model at some moments to come, whatever is known of its past. Raises KeyError."""
+        return self._holder.ahead(entity, until_s)
+
     def fates_by_entity(self) -> tuple[int, dict[str, tuple[int, ...]]]:
         return self._holder.fates_by_entity()
 
@@ -114,10 +122,20 @@ class TwinActor:
         except StaleEpoch as error:
             _end_of_a_stale_twin_actor(self._name, str(error))
         self._snapshot_offset = offset
+        del blob
+        give_back()
         return offset
 
     def __repr__(self) -> str:
         return f"TwinActor({self._name})"
+
+
+def _made(folder: str, name: str) -> tuple[Store, Holder]:
+    """The city's store and an actor's twins, fresh, of the next epoch."""
+    plan = CityPlan.load(folder)
+    store = patiently(plan.open_store)
+    epoch = patiently(lambda: store.next_epoch(name))
+    return store, plan.holder(name, epoch=epoch, incarnation=uuid.uuid4().hex[:12])
 
 
 def _watch_lease(store: Store, name: str, epoch: int) -> None:

@@ -53,7 +53,7 @@ class Whereabouts:
         self.places = self._kept(PLACES_KEY, dict[str, Place]) or {}
         self.intents = self._kept(MOVES_KEY, dict[str, Intent]) or {}
         self.closed = set(self._kept(CLOSED_KEY, list[str]) or ())
-        self.wished: dict[str, str] = {}  # where a twin actor is to be created, until it has been seen
+        self.wished: dict[str, str] = {}  # where an actor is to be created; a twin actor until it has been seen
 
     def _kept(self, key: str, of: type[T]) -> T | None:
         said = self._store.get(key)

@@ -73,6 +73,27 @@ def with_attributes(scenario: Scenario, catalogue: Catalogue, entity: str, attri
     return replace(scenario, entities=tuple(changed if each is found else each for each in scenario.entities))
 
 
+def with_parameters(scenario: Scenario, parameters: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Scenario:
+    """Fitted ``attributes``, ``sd`` and ``drift`` by entity, over what it has. Raises KeyError for unknown entities."""
+    for entity in parameters:
+        _find(scenario, entity)
+
+    def fitted(each: Entity) -> Entity:
+        def over(part: str) -> dict[str, Value]:
+            said = parameters[each.id].get(part, {})
+            return {**getattr(each, part), **{name: _value(number) for name, number in said.items()}}
+
+        if each.id not in parameters:
+            return each
+        return replace(each, attributes=over("attributes"), sd=over("sd"), drift=over("drift"))
+
+    return replace(scenario, entities=tuple(map(fitted, scenario.entities)))
+
+
+def _value(number: Any) -> Value:
+    return float(number) if isinstance(number, int | float) else tuple(map(float, number))
+
+
 def _find(scenario: Scenario, entity: str) -> Entity:
     for each in scenario.entities:
         if each.id == entity:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from tests.unit.core.toy import TANK
-from twin_actors.core.fidelity import DRIFTING_BELOW, DRIFTS, FORGET, Fidelity, FidelityShown, summary
+from twin_actors.core.fidelity import DRIFTING_BELOW, DRIFTS, FORGET, Fidelity, FidelityShown, least_covered, summary
 from twin_actors.core.inputs import Batch
 from twin_actors.core.table import TwinTable
 
@@ -83,16 +84,24 @@ def test_twins_show_their_fidelity_and_raise_the_alert() -> None:
     assert shown.alerts[DRIFTS.name].tolist() == [False, True]
     assert shown.fidelity.rmse[0, 1] > 5 * shown.fidelity.rmse[0, 0]
     assert np.isnan(shown.fidelity.rmse[4]).all(), "nothing was said of the openings"
-    said = summary(shown.fidelity)
-    assert said["drifting"] == 1
-    assert said["worst_coverage_90"] is not None
+    layout = TANK.reading.layout
+    said = summary(layout, shown.fidelity)
+    assert (said["drifting"], said["compared"]) == (1, 2)
     assert said["worst_coverage_90"] < DRIFTING_BELOW
+    least = least_covered(shown.fidelity)
+    assert least[1] == said["worst_coverage_90"] < DRIFTING_BELOW < least[0]
+    first = next(iter(layout.places))
+    rmse = shown.fidelity.rmse[layout.places[first]]
+    assert said["innovation_rmse"][first] == pytest.approx(np.sqrt((rmse**2).mean()))
+    assert layout.field_of_row()[4] not in said["innovation_rmse"], "a field never compared has no figure"
     reborn = TwinTable(TANK, ["tank/a", "tank/b"], table.attributes)
     reborn.restore(table.snapshot())
     np.testing.assert_array_equal(reborn.fidelity.covered, table.fidelity.covered)
 
 
 def test_a_kind_that_heard_nothing_has_no_figures() -> None:
-    assert summary(FidelityShown.of(Fidelity.empty(2, 4))) == {
-        "coverage_90": None, "worst_coverage_90": None, "drifting": 0,
+    nothing = FidelityShown.of(Fidelity.empty(TANK.reading.layout.rows, 4))
+    assert summary(TANK.reading.layout, nothing) == {
+        "compared": 0, "innovation_rmse": {}, "coverage_90": None, "worst_coverage_90": None, "drifting": 0,
     }  # fmt: skip
+    assert np.isnan(least_covered(nothing)).all()

@@ -44,7 +44,8 @@ def tell(
 
 
 def hours(table: WindowTable, now_s: float, twin: int = 0) -> Kept:
-    return Kept.of_block(table.at(column(now_s), np.array([twin])))
+    shown: Kept = table.at(np.full(table.hour.shape[1], now_s))
+    return Kept.of_fields({name: getattr(shown, name)[..., twin : twin + 1] for name in Kept.layout.fields})
 
 
 def level_hours(table: WindowTable, now_s: float, twin: int = 0) -> list[float | None]:
@@ -148,7 +149,7 @@ def test_a_profile_learns_each_bin_of_its_period() -> None:
     for day, level in enumerate((1.0, 2.0, 6.0)):
         tell(table, midnight_s + day * DAY_S + 7.5 * HOUR_S, level)
     tell(table, midnight_s + 8 * HOUR_S, 4.0)
-    usual = Usual.of_block(table.at(column(midnight_s), np.array([0]))).level_usual_m[:, 0]
+    usual = table.at(column(midnight_s)).level_usual_m[:, 0]
     assert usual[7] == pytest.approx(3.0)  # (1 + 2 + 6)/3
     assert usual[8] == 4.0
     assert np.isnan(np.delete(usual, [7, 8])).all()
@@ -159,14 +160,14 @@ def test_a_profile_forgets_slowly() -> None:
     for _ in range(20):
         tell(table, NOON_S, 0.0)
     tell(table, NOON_S, 8.0)
-    usual = table.at(column(NOON_S), np.array([0]))
+    usual = table.at(column(NOON_S)).level_usual_m
     assert np.nanmax(usual) == 8.0 / PROFILE_MEMORY  # the newest always weighs an eighth
 
 
 def test_a_kind_without_windows_has_none() -> None:
     table = WindowTable(tank(windows=Windows), 3)
     assert table.empty
-    assert table.at(np.zeros(3), np.arange(3)).shape == (0, 3)
+    assert isinstance(table.at(np.zeros(3)), Windows)
     assert not WindowTable(KEPT, 1).empty
 
 
@@ -174,6 +175,18 @@ def test_a_twin_shows_its_hours() -> None:
     table = tanks()
     for after_s, level in ((0, 2.0), (1800, 3.0), (3600, 3.5)):
         table.apply(told(NOON_S + after_s, level=level))
-    np.testing.assert_array_equal(table.windows.at(np.array([NOON_S + 3600]), np.arange(1))[:, 0], [3.5, 2.5, NAN, NAN])
+    shown = table.windows.at(np.array([NOON_S + 3600])).level_hourly_m[:, 0]
+    np.testing.assert_array_equal(shown, [3.5, 2.5, NAN, NAN])
     assert TankReading.layout.rows == 5
     assert TankState.layout.rows == 6
+
+
+def test_what_a_twin_shows_cannot_be_written_to_by_a_model() -> None:
+    table = WindowTable(USUAL, 1)
+    tell(table, NOON_S, 3.0)
+    with pytest.raises(ValueError, match="read-only"):
+        table.at(column(NOON_S)).level_usual_m[0] = 1.0
+    hours_now = WindowTable(KEPT, 1)
+    tell(hours_now, NOON_S, 3.0)
+    hours_now.at(column(NOON_S)).level_hourly_m[0] = 1.0  # a copy
+    assert level_hours(hours_now, NOON_S) == [3.0, None, None]

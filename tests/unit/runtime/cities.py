@@ -107,8 +107,8 @@ def assert_same(one: Holder, other: Holder, *, relative: float = 1e-9) -> None:
     assert one.offset == other.offset
     assert one.outcomes() == other.outcomes()
     assert one.fates_by_entity() == other.fates_by_entity()
-    np.testing.assert_array_equal(one.last_seq, other.last_seq)
-    np.testing.assert_array_equal(one.last_boot, other.last_boot)
+    np.testing.assert_array_equal(one.intake.last_seq, other.intake.last_seq)
+    np.testing.assert_array_equal(one.intake.last_boot, other.intake.last_boot)
     for mine, theirs in zip(one.groups, other.groups, strict=True):
         expected = theirs.table.snapshot()
         for name, array in mine.table.snapshot().items():

@@ -13,7 +13,8 @@ from tests.unit.runtime.cities import holder
 from tests.unit.runtime.streams_of_readings import RECEIVED_S
 from twin_actors.core.inputs import Channel
 from twin_actors.runtime import notes
-from twin_actors.runtime.holder import NOTHING_APPLIED, Holder, Refused, Reply
+from twin_actors.runtime.holder import NOTHING_APPLIED, Holder, Reply
+from twin_actors.runtime.intake import Refused
 from twin_actors.runtime.notes import FIRST_NOTE, Refusal, Told
 from twin_actors.runtime.packing import Delivery, pack
 from twin_actors.runtime.routing import Placed, Routing, Share

@@ -5,7 +5,18 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twin_actors.runtime.balancing import TOLERANCE, Move, Plan, Room, Standing, after, evacuated, evened, suits
+from twin_actors.runtime.balancing import (
+    TOLERANCE,
+    Move,
+    Plan,
+    Room,
+    Standing,
+    after,
+    evacuated,
+    evened,
+    seated,
+    suits,
+)
 
 MB = 1_000_000
 ZONES = ("east", "west", "north")
@@ -165,3 +176,28 @@ def test_the_launch_spreads_by_expected_readings() -> None:
     where = {move.actor: move.target for move in plan.moves}
     assert where["s0"] == where["s1"] != where["large"]
     assert plan.moves[0] == Move("large", "", "a")
+
+
+def test_those_that_come_last_find_their_seat_free() -> None:
+    """A large node beside two that only twin actors fit on: they must not fill up what the aggregator needs later."""
+    rooms = [room("large", 500), room("small", 195), room("tiny", 195), room("shut", 900, closed=True)]
+    seats, left = seated(rooms, {"router": 200 * MB, "aggregator": 200 * MB, "third": 200 * MB})
+    assert seats == {"router": "large", "aggregator": "large"}
+    standing = [Standing(actor=f"t{number}", memory_bytes=65 * MB, rate=1.0) for number in range(7)]
+    plan = evacuated(left, standing)
+    assert len(plan.moves) == 7
+    assert sum(move.target == "large" for move in plan.moves) == 1, "100 MB are left there"
+
+
+@given(clusters(), st.lists(st.integers(50, 400), max_size=6))
+def test_seats_never_take_more_than_a_node_has(cluster: tuple[list[Room], list[Standing]], sizes: list[int]) -> None:
+    rooms, _ = cluster
+    needs = {f"o{number}": size * MB for number, size in enumerate(sizes)}
+    seats, left = seated(rooms, needs)
+    before, after_it = ({each.node: each for each in given} for given in (rooms, left))
+    for node, each in after_it.items():
+        taken = sum(needs[name] for name, seat in seats.items() if seat == node)
+        assert each.capacity_bytes == before[node].capacity_bytes - taken >= 0
+        assert not (taken and each.closed)
+    smallest = min((needs[name] for name in needs.keys() - seats.keys()), default=None)
+    assert smallest is None or all(each.closed or each.capacity_bytes < smallest for each in left)

@@ -66,7 +66,7 @@ def test_each_actor_builds_its_own_twins(tmp_path: Path) -> None:
     second = plan.holder("twins:00002", epoch=3, incarnation="x")
     assert ids_of(first) == ["footfall/gate-1", "footfall/gate-2", "footfall/gate-3"]
     assert ids_of(second) == ["substation/quay", "venue/arena"]
-    assert (first.epoch, first.incarnation, first.future_s) == (3, "x", 60.0)
+    assert (first.epoch, first.incarnation, first.intake.future_s) == (3, "x", 60.0)
     ahead = delivery(0, 0, says(T0 + 50.0, flow_pph=1.0), received_at_s=T0)
     assert send(first, ahead, epoch=3).outcomes.applied == 1
 

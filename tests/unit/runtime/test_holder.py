@@ -47,6 +47,18 @@ def test_a_fresh_holder_has_applied_nothing() -> None:
     assert with_fate(outcomes) == outcomes.rejected_fields == outcomes.missing_upstream == 0
 
 
+def test_settling_changes_nothing_that_anybody_sees() -> None:
+    settled, as_made = holder(), holder()
+    before = [group.table.ids for group in settled.groups]
+    settled.settle()
+    assert ids_of(settled) == ids_of(as_made)
+    for group, old in zip(settled.groups, before, strict=True):
+        assert len(old) == 1 or group.table.ids[0] is not old[0]
+    for each in (settled, as_made):
+        send(each, *READINGS)
+    assert everything(settled) == everything(as_made)
+
+
 # -- order ---------------------------------------------------------------------------------------------------------
 
 

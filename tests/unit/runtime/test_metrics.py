@@ -42,14 +42,18 @@ def status(actors: Mapping[str, Any] | None = None) -> dict[str, Any]:
             "commands_acknowledged": 3, "commands_rejected": 1, "commands_expired": 1, "commands_open": 0,
             "commands_postponed": 0,
             "kinds": {
-                "venue": {"twins": 2, "stale": 1, "silent": 0, "alerts": 1, "coverage_90": 0.91, "drifting": 1},
-                "footfall": {"twins": 3, "stale": 0, "silent": 3, "alerts": 0, "coverage_90": None, "drifting": 0},
+                "venue": {"twins": 2, "stale": 1, "silent": 0, "alerts": 1, "coverage_90": 0.91, "drifting": 1,
+                          "innovation_rmse": {"in_persons": 12.5}},
+                "footfall": {"twins": 3, "stale": 0, "silent": 3, "alerts": 0, "coverage_90": None, "drifting": 0,
+                             "innovation_rmse": {}},
             },
         },
         "controller": {
             "recreated": 1,
             "audit": {"alarms": [{"alarm": "not_up"}, {"alarm": "not_up"}, {"alarm": "unavailable"}]},
             "history": {"runs": 8, "sealed_entries": 1000, "trouble": ""},
+            "moves": {"count": 12, "waiting": 4, "under_way": ["twins:00001", "twins:00002"],
+                      "stranded": ["twins:00003"], "trouble": ""},
         },
     }  # fmt: skip
 
@@ -77,11 +81,13 @@ def test_every_metric_has_its_value() -> None:
         ("backlog", "under_way"): 2, ("backlog", "held_back"): 1, ("actor_up", "twins:00001"): 1,
         ("actor_applied_total", "twins:00001"): 6, ("actor_snapshot_lag", "twins:00001"): 11,
         ("actor_busy_seconds_total", "twins:00001"): 0.25, ("actor_failures_total", "twins:00001"): 4,
-        ("kind_twins", "venue"): 2, ("kind_coverage_90", "venue"): 0.91, ("kind_silent", "footfall"): 3,
+        ("kind_twins", "venue"): 2, ("kind_coverage_90", "venue"): 0.91,
+        ("kind_innovation_rmse", "venue", "in_persons"): 12.5, ("kind_silent", "footfall"): 3,
         ("router_store_trouble",): 1, ("router_broker_connected",): 1, ("router_uncommitted",): 7,
         ("dead_letters_total", "not_json"): 1, ("ticks_total",): 30, ("tick_seconds",): 0.004,
         ("commands", "acknowledged"): 3, ("emergencies_open",): 1, ("history_sealed_entries_total",): 1000,
-        ("history_trouble",): 0,
+        ("history_trouble",): 0, ("moves_total",): 12, ("moves_open", "waiting"): 4, ("moves_open", "under_way"): 2,
+        ("stranded_actors",): 1,
     }  # fmt: skip
     assert {key: found[key] for key in expected} == expected
 

@@ -9,7 +9,8 @@ import pytest
 from tests.unit.runtime.cities import T0, says
 from tests.unit.runtime.simulated_city import SimulatedCity
 from twin_actors.core.inputs import Channel
-from twin_actors.runtime.holder import Outcomes, Refused, Reply
+from twin_actors.runtime.holder import Outcomes, Reply
+from twin_actors.runtime.intake import Refused
 from twin_actors.runtime.packing import LARGEST_BATCH, PER_INPUT_BYTES, unpack
 from twin_actors.runtime.routing import LARGEST_COUNT
 from twin_actors.store import LogTrimmed, StaleEpoch

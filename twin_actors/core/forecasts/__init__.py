@@ -9,8 +9,8 @@ from twin_actors.core.forecasts.methods import (
     SeasonalNaive,
     WindowRidge,
 )
-from twin_actors.core.forecasts.of_field import PERIODS_S, predicted_field
-from twin_actors.core.forecasts.predicted import Evaluation, Predicted, default_methods, evaluate, predicted
+from twin_actors.core.forecasts.of_field import PERIODS_S, period_of, predicted_field
+from twin_actors.core.forecasts.predicted import Evaluation, Predicted, default_methods, evaluate, predicted, span
 from twin_actors.core.forecasts.quantiles import LEVELS, Tracked, coverage, track, usual_size
 from twin_actors.core.forecasts.regression import Regression
 from twin_actors.core.forecasts.rollout import RollOut
@@ -40,9 +40,11 @@ __all__ = [
     "default_methods",
     "evaluate",
     "outcomes",
+    "period_of",
     "predicted",
     "predicted_field",
     "resample",
+    "span",
     "track",
     "usual_size",
 ]

@@ -75,14 +75,15 @@ class Predicted:
             else:
                 said = f"{self.values.shape[1]} entities, mean {np.nanmean(self.values[order]):.4g}"
             lines.append(
-                f"+{_span(horizon):>7}  {said}  by {self.methods[order]}, off by {np.nanmean(self.mae[order]):.3g} "
+                f"+{span(horizon):>7}  {said}  by {self.methods[order]}, off by {np.nanmean(self.mae[order]):.3g} "
                 f"so far (last value: {np.nanmean(self.last_mae[order]):.3g}), "
                 f"covered {100 * self.coverage[order]:.0f} %"
             )
         return "\n".join(lines)
 
 
-def _span(seconds: float) -> str:
+def span(seconds: float) -> str:
+    """A stretch of time as people say it: "15 min", "6 h"."""
     for name, size in (("d", 86_400.0), ("h", 3600.0), ("min", 60.0)):
         if seconds >= size and seconds % size == 0:
             return f"{seconds / size:g} {name}"
@@ -218,8 +219,8 @@ def predicted(
     first = rows - tested
     if first < max(longest, 4):
         raise ValueError(
-            f"a forecast {_span(longest * series.period_s)} ahead needs at least {3 * longest + 12} periods of "
-            f"{_span(series.period_s)} of history, there are {rows}"
+            f"a forecast {span(longest * series.period_s)} ahead needs at least {3 * longest + 12} periods of "
+            f"{span(series.period_s)} of history, there are {rows}"
         )
     if methods is None:
         methods = default_methods(series.head(first), steps)

@@ -34,10 +34,13 @@ def save(file: SqliteFile, name: str, snapshot: Snapshot) -> None:
         if newest is not None and snapshot.offset < newest[0]:
             return  # the log may be trimmed up to the newer one already
         connection.execute("DELETE FROM snapshots WHERE name = ? AND log_offset = ?", (name, snapshot.offset))
-        connection.execute(
-            "INSERT INTO snapshots (name, log_offset, epoch, at_s, crc, blob) VALUES (?, ?, ?, ?, ?, ?)",
-            (name, snapshot.offset, epoch, snapshot.at_s, crc, snapshot.blob),
-        )
+        row = connection.execute(
+            "INSERT INTO snapshots (name, log_offset, epoch, at_s, crc, blob) VALUES (?, ?, ?, ?, ?, zeroblob(?))",
+            (name, snapshot.offset, epoch, snapshot.at_s, crc, len(snapshot.blob)),
+        ).lastrowid
+        if snapshot.blob:  # as a value of the statement a copy of it would stay with the connection
+            with connection.blobopen("snapshots", "blob", row or 0) as place:
+                place.write(snapshot.blob)
         thin(connection, name, before_s=float("-inf"))
 
 
