@@ -20,7 +20,8 @@ from tests.chaos.watching import LedgerWatch, LivesWatch
 from twin_actors.core.inputs import Channel
 from twin_actors.core.ledger import Ledger
 from twin_actors.runtime import notes
-from twin_actors.runtime.plan import Reach
+from twin_actors.runtime.placement import plan_actors
+from twin_actors.runtime.plan import CityPlan, Plan, Reach
 from twin_actors.scenario import load_catalogue, load_scenario
 from twin_actors.store import DeadLetter, Entry, Store, open_store
 from twin_actors.testing.live import eventually
@@ -35,10 +36,13 @@ needs_mosquitto = pytest.mark.skipif(find_mosquitto() is None, reason="Mosquitto
 
 @pytest.fixture
 def plan(tmp_path: Path) -> Any:
-    """What the instruments need of a launch plan: scenario and catalogue."""
+    """A launch plan, as the instruments read it."""
     path = tmp_path / "tiny.yaml"
     path.write_text(scenario_text("tiny", twins=5, per_actor=5, policies=False))
-    return SimpleNamespace(scenario=load_scenario([path]), catalogue=load_catalogue())
+    scenario = load_scenario([path])
+    actors = tuple((each.name, each.entities) for each in plan_actors(scenario))
+    record = Plan(clock={}, broker=Reach(host="", port=0), store="memory:", actors=actors)
+    return CityPlan(scenario, record, load_catalogue())
 
 
 @pytest.fixture
