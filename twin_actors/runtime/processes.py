@@ -90,6 +90,21 @@ def free_ports(count: int) -> list[int]:
         return found
 
 
+CALM = {
+    "RAY_task_events_report_interval_ms": "0",  # a record of every call for the state API, which a city does not use
+    "RAY_event_stats": "0",  # counts and times every handler of every loop, for Ray's own debugging
+    "RAY_event_stats_print_interval_ms": "0",
+    "RAY_raylet_report_resources_period_milliseconds": "1000",
+    "RAY_raylet_check_gc_period_milliseconds": "1000",
+    "RAY_object_manager_timer_freq_ms": "1000",
+    "RAY_local_fs_monitor_interval_ms": "1000",
+    "RAY_kill_idle_workers_interval_ms": "1000",
+    "RAY_memory_monitor_refresh_ms": "1000",
+    "RAY_io_context_monitor_probe_interval_ms": "10000",
+    "RAY_io_context_event_loop_lag_collection_interval_ms": "0",
+}
+"""What Ray of one machine looks at some ten times a second though nothing happens; see docs/benchmarks.md, idle city."""
+
 _STARTED: list[subprocess.Popen[bytes]] = []
 """What this process has started to outlive it: Python warns of every child that it lets go while that still runs."""
 
@@ -105,6 +120,7 @@ def start_head(
     # Unix sockets live in this folder and their paths must stay below 108 characters
     ray_folder = tempfile.mkdtemp(prefix="ta-", dir="/tmp")
     environment = {
+        **CALM,
         **os.environ,
         "RAY_worker_niceness": "0",  # workers at nice 15 would stand behind the broker
         "RAY_AUTH_MODE": "token",
