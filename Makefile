@@ -6,6 +6,9 @@ STAMP := $(VENV)/.installed
 PYTHON ?= $(shell for p in python3.11 python3; do \
 	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then echo $$p; break; fi; done)
 
+# tests that neither start a server nor watch the clock: they may share the machine
+COMPUTING := tests/unit tests/domains tests/docs
+
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test lint bench clean
 
@@ -29,7 +32,12 @@ demo: $(STAMP) ## bring the harbour city up in the foreground (Ctrl-C ends it)
 	$(BIN)/twin-actors up scenarios/harbour.yaml
 
 test: $(STAMP) ## run the tests; what needs a server that is not installed is skipped with a reason
-	$(BIN)/python -m pytest -q -m "not slow"
+	@failed=0; \
+	echo "what only computes, a process a core"; \
+	$(BIN)/python -m pytest -q -m "not slow" -n auto --dist loadfile $(COMPUTING) || failed=1; \
+	echo "living cities, brokers and stores, one after another"; \
+	$(BIN)/python -m pytest -q -m "not slow" $(COMPUTING:%=--ignore=%) || failed=1; \
+	exit $$failed
 
 lint: $(STAMP) ## ruff (lint and format), mypy, import-linter
 	$(BIN)/ruff check .
