@@ -96,7 +96,7 @@ class SimulatedCity:
         """A batch did not come back: from here on one input at a time, until it is found."""
         share = self.lines[name].share
         if share.under_way:
-            share.careful_until = share.under_way[-1].offset
+            share.beware()
         self.restart(name)
 
     def tell(self, entity: int, channel: Channel, at_s: float, **values: float) -> None:
