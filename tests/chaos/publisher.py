@@ -2,8 +2,8 @@
 
 ``python -m tests.chaos.publisher`` reads its orders as one line of JSON and runs until its standard input ends; then it
 waits for the outstanding acknowledgements. Entities speak for themselves or stand behind gateways, which send readings
-of many in one message. **Order:** an entity has at most one reading under way, the next one is made after the PUBACK, so
-that reconnects and resends cannot change the order of an entity's readings.
+of many in one message. **Order:** an entity has at most one reading under way, the next one is made after the PUBACK,
+so that reconnects and resends cannot change the order of an entity's readings.
 """
 
 from __future__ import annotations
