@@ -34,8 +34,8 @@ def numbers_of(message: int, spread: int) -> np.ndarray:
 
 def batches(spread: int, messages: int, together: int) -> list[bytes]:
     """Packed batches of ``together`` messages each, as they go to a twin actor."""
+    from twin_actors.core.bundle import Bundle
     from twin_actors.runtime.packing import bundled, pack
-    from twin_actors.store.bundles import Bundle
 
     said = np.zeros(TWINS)
     packed: list[bytes] = []

@@ -25,7 +25,7 @@ from twin_actors.runtime.placement import plan_actors
 from twin_actors.runtime.plan import CityPlan, Plan, Reach
 from twin_actors.scenario import load_catalogue, load_scenario
 from twin_actors.store import DeadLetter, Entry, Store, bundles, open_store
-from twin_actors.store.bundles import BUNDLE, Bundle
+from twin_actors.store.bundles import BUNDLE
 from twin_actors.testing.live import eventually
 from twin_actors.wire.broker import EmbeddedBroker, find_mosquitto
 from twin_actors.wire.client import MqttClient
@@ -145,7 +145,7 @@ def test_a_reading_that_is_missing_in_a_gateways_message_is_lost(tmp_path: Path,
         message = decoder.decode(message_of(SEED, readings), NOW_MS / 1000)
         assert not message.strays
         for part in message.gathered:
-            packed = bundles.pack(Bundle(part.fields, part.numbers, part.ts_ms, part.values, part.seq))
+            packed = bundles.pack(part)
             entries.append(Entry(BUNDLE, int(Channel.READING), 0, NOW_MS / 1000, packed))
         for entity, payload in message.singles:
             entries.append(Entry(entity, int(Channel.READING), 0, NOW_MS / 1000, payload))

@@ -11,11 +11,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from twin_actors.core.bundle import Bundle
 from twin_actors.core.inputs import Channel
 from twin_actors.runtime.holder import NOTHING_APPLIED, Outcomes, Reply
 from twin_actors.runtime.packing import PER_INPUT_BYTES, Delivery, each_input, first_offset, inputs
 from twin_actors.store.base import Entry
-from twin_actors.store.bundles import BUNDLE, Bundle
+from twin_actors.store.bundles import BUNDLE
 from twin_actors.wire.elements import count_readings
 
 BUNDLED_IN_ONE = 16
