@@ -134,7 +134,7 @@ def test_lost_is_what_neither_log_nor_dead_letters_hold(plan: Any, store: Store)
     assert kept.lost([stranger]) == [stranger], "the same bytes of another entity are another reading"
 
 
-def test_a_reading_that_is_missing_in_a_gateways_message_is_lost(tmp_path: Path, store: Store) -> None:
+def test_a_message_of_a_gateway_that_is_missing_is_each_of_its_readings_lost(tmp_path: Path, store: Store) -> None:
     """What a gateway says is what the file says of its entities; the log holds it in words of its own."""
     plan = plan_of(tmp_path, twins=40)
     ids = [entity.id for entity in plan.scenario.entities]
@@ -157,7 +157,9 @@ def test_a_reading_that_is_missing_in_a_gateways_message_is_lost(tmp_path: Path,
     epoch = store.next_epoch("router")
     store.log("router").append(epoch, entries[:-1])
     gathered = {each.entity for each in said}
-    (missing,) = Kept(plan, store, ["router"], gathered=gathered).lost(said)
+    lost = Kept(plan, store, ["router"], gathered=gathered).lost(said)
+    assert [each.entity for each in lost] == [ids[n] for n in bundles.unpack(entries[-1].payload).numbers.tolist()]
+    missing = lost[0]
     store.log("router").append(epoch, entries[-1:])
     kept = Kept(plan, store, ["router"], gathered=gathered)
     assert kept.lost(said) == []
