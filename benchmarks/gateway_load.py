@@ -7,7 +7,11 @@ import json
 import sys
 import time
 
-from load import connect, publish_packet
+from load import Acknowledged, connect, publish_packet
+
+CHUNK = 20
+MOST_OPEN = 1_000
+"""QoS 1 messages for which the broker may owe one gateway an acknowledgement."""
 
 
 def message(form: str, kind: str, field: str, names: list[str], ts: int, values: list[float]) -> bytes:
@@ -41,13 +45,18 @@ def main() -> None:
         own, values = readings(plan, number)
         names = [f"e-{twin + 1:05d}" for twin in own]
         payload = message(plan["form"], plan["kind"], plan["field"], names, plan["start_ms"] + number, values)
-        packets.append(publish_packet(topic, payload))
-    chunks = [b"".join(packets[n : n + 20]) for n in range(0, len(packets), 20)]
+        packets.append(publish_packet(topic, payload, number % 60_000 + 1 if plan["qos"] else 0))
+    chunks = [b"".join(packets[n : n + CHUNK]) for n in range(0, len(packets), CHUNK)]
     print("ready", flush=True)
     sys.stdin.readline()
     began = time.time()
-    for chunk in chunks:
+    acknowledged = Acknowledged(sock)
+    for number, chunk in enumerate(chunks, start=1):
         sock.sendall(chunk)
+        if plan["qos"]:
+            acknowledged.wait(number * CHUNK, MOST_OPEN)
+    if plan["qos"]:
+        acknowledged.wait(len(packets), 0)
     ended = time.time()
     sock.sendall(b"\xe0\x00")
     print(json.dumps({"began": began, "ended": ended, "sent": len(packets)}), flush=True)

@@ -55,7 +55,11 @@ PARTS: dict[str, Part] = {
         Part("ingest", ("--count", "4000", "--pairs", "1", "--twins", "400")),
         Part("durable", ("--count", "3000", "--pairs", "1", "--twins", "400", "--engines", "sqlite")),
         Part("competition", ("--count", "3000", "--pairs", "1", "--twins", "400", "--broker-count", "0")),
-        Part("gateway", ("--messages", "200", "--pairs", "1", "--twins", "400")),
+        Part(
+            "gateway",
+            ("--messages", "200", "--pairs", "1", "--twins", "400", "--store", "memory,sqlite"),
+            ("--store", "memory,sqlite"),
+        ),
         Part("city_scale", ("--sizes", "400", "--idle-at", "400", "--idle-s", "2")),
         Part("city_nodes", ("--count", "4000", "--runs", "1", "--twins", "400", "--nodes", "1,2")),
     )

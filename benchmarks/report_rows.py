@@ -76,8 +76,11 @@ def _latency(results: Results) -> Iterator[Row]:
                    goal=goal, note=at)  # fmt: skip
 
 
+_DURABLE = {"sqlite": "durable log in SQLite", "postgres": "durable log in PostgreSQL"}
+
+
 def _durable(r: Mapping[str, Any]) -> Iterator[Row]:
-    for engine, words in (("sqlite", "durable log in SQLite"), ("postgres", "durable log in PostgreSQL")):
+    for engine, words in _DURABLE.items():
         if engine not in r:
             continue
         found = r[engine]
@@ -116,15 +119,21 @@ def _competition(r: Mapping[str, Any]) -> Iterator[Row]:
 
 
 def _gateway(r: Mapping[str, Any]) -> Iterator[Row]:
+    yield from _gateway_with(r, r, "", "")
+    for store, found in r.get("durable", {}).items():
+        yield from _gateway_with(r, found, f", QoS 1, {_DURABLE[store]}", ", QoS 1")
+
+
+def _gateway_with(part: Mapping[str, Any], r: Mapping[str, Any], how: str, how_peer: str) -> Iterator[Row]:
     for form in ("columns", "list"):
         rate = r.get(f"ingest_{form}_readings_per_s")
         if rate is None:
             continue
-        batch = r["readings_per_message"]
-        yield _row("gateway", f"gateway batches as {form}, {batch} readings a message", rate, "readings/s",
-                   "paho, json and a dictionary", r[f"paho_json_dict_{form}_readings_per_s"],
+        batch = part["readings_per_message"]
+        yield _row("gateway", f"gateway batches as {form}, {batch} readings a message{how}", rate, "readings/s",
+                   f"paho, json and a dictionary{how_peer}", r[f"paho_json_dict_{form}_readings_per_s"],
                    ratio=r[f"ratio_to_paho_json_dict_{form}"],
-                   goal=("value", "≥", 500_000.0) if form == "columns" else None,
+                   goal=("value", "≥", 500_000.0) if form == "columns" and not how else None,
                    note=f"a bare paho subscriber: {r[f'bare_paho_{form}_readings_per_s']:,.0f}")  # fmt: skip
 
 

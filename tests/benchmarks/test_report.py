@@ -95,6 +95,26 @@ def test_a_part_that_could_not_run_is_a_row_with_its_reason(scripts: SimpleNames
     assert (row.value, row.met, row.note) == (None, None, "skipped: no network")
 
 
+def test_gateways_have_rows_for_each_store(scripts: SimpleNamespace) -> None:
+    def of(rate: float) -> dict[str, Any]:
+        figures: dict[str, Any] = {}
+        for form in ("columns", "list"):
+            figures |= {
+                f"ingest_{form}_readings_per_s": rate, f"paho_json_dict_{form}_readings_per_s": 2e5,
+                f"bare_paho_{form}_readings_per_s": 4e5, f"ratio_to_paho_json_dict_{form}": rate / 2e5,
+            }  # fmt: skip
+        return figures
+
+    results = {"gateway": {"readings_per_message": 100, **of(6e5), "durable": {"sqlite": of(3e5)}}}
+    found = {row.name: row for row in scripts.rows.rows(results)}
+    assert len(found) == 4
+    memory = found["gateway batches as columns, 100 readings a message"]
+    disk = found["gateway batches as columns, 100 readings a message, QoS 1, durable log in SQLite"]
+    assert (memory.value, memory.ratio, memory.met) == (6e5, 3.0, True)
+    assert (disk.value, disk.ratio, disk.goal, disk.met) == (3e5, 1.5, "", None)
+    assert disk.peer == "paho, json and a dictionary, QoS 1"
+
+
 def test_nodes_that_hold_no_twins_meet_no_goal(scripts: SimpleNamespace) -> None:
     def of(cpu: float, spread: int) -> dict[str, Any]:
         return {"cpu_us_per_reading": cpu, "nodes_with_twins": spread, "twin_actors_by_node": [4],

@@ -38,7 +38,8 @@ def show(report: dict[str, Any]) -> None:
                    ("recovery_p50_s", "recovery_p95_s", "recovery_max_s", "overlap_max_s")]  # fmt: skip
         print(f"{kind:<28}{line['count']:>6}" + "{:>8.1f}{:>8.1f}{:>8.1f}{:>11.2f}".format(*numbers), file=sys.stderr)
     print(
-        f"{report['faults']} faults, {report['acknowledged']:,} readings acknowledged: {report['lost']} lost, "
+        f"{report['faults']} faults, {report['acknowledged']:,} readings acknowledged, {report['gathered']:,} of them "
+        f"in messages of gateways: {report['lost']} lost, "
         f"{report['duplicated_commands']} of {report['commands']} commands twice, equal to truth: "
         f"{report['equal_to_truth']}, ledger balanced: {report['ledger_balanced']}, monotone: {report['monotone']}",
         file=sys.stderr,

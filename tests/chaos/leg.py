@@ -49,7 +49,7 @@ class Leg:
             commands = stack.enter_context(CommandWatch(city)) if self.orders["policies"] else None
             load = Load(
                 self.folder / "published", reach=city.plan.broker, root=city.scenario.root, entities=city.ids,
-                rate=self.orders["rate"], seed=self.orders["seed"],
+                rate=self.orders["rate"], seed=self.orders["seed"], gateways=self.orders["gateways"],
             )  # fmt: skip
             stack.callback(load.kill)
             watch = Watch(city)
@@ -86,7 +86,8 @@ class Leg:
     def _say(self, found: dict[str, Any]) -> None:
         leg = self.orders["leg"]
         tell(
-            f"leg {leg}: {found['acknowledged']:,} readings acknowledged, {found['lost']} lost, "
+            f"leg {leg}: {found['acknowledged']:,} readings acknowledged, {found['gathered']:,} of them in messages of "
+            f"gateways, {found['lost']} lost, "
             f"{self.findings['commands']} commands, {found['differences']} differences to the truth, {found['ledger']}"
         )
         for name in ("differences_shown", "lost_shown", "entities_unbalanced", "fallen", "unbalanced"):

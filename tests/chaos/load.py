@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -64,35 +64,103 @@ def _values(seed: int, entity: str, number: int) -> dict[str, Any]:
     return {"queue_veh": queues, "demand_vph": [round(400 + 10.0 * queue, 1) for queue in queues]}
 
 
-def payload_of(seed: int, entity: str, number: int, ts_ms: int) -> bytes:
-    """The ``number``-th reading of an entity. Half of the devices number theirs, the others are known by their time."""
+def reading_of(seed: int, entity: str, number: int, ts_ms: int, *, gathered: bool = False) -> dict[str, Any]:
+    """The ``number``-th reading of an entity. Half of the devices number theirs, the others are known by their time.
+
+    ``gathered``: it travels in a message of a gateway, where columns have no room for a boot of each entity.
+    """
     message: dict[str, Any] = {"ts": ts_ms}
     if crc32(entity.encode()) % 2:
-        message |= {"seq": number, "boot": f"b{seed}"}
-    return json.dumps({**message, "values": _values(seed, entity, number)}, separators=(",", ":")).encode()
+        message["seq"] = number
+        if not (gathered and in_columns(entity)):
+            message["boot"] = f"b{seed}"
+    return {**message, "values": _values(seed, entity, number)}
+
+
+def payload_of(seed: int, entity: str, number: int, ts_ms: int, *, gathered: bool = False) -> bytes:
+    """What the device of an entity sends, or would send if no gateway spoke for it."""
+    return _text(reading_of(seed, entity, number, ts_ms, gathered=gathered))
+
+
+def _text(said: object) -> bytes:
+    return json.dumps(said, separators=(",", ":")).encode()
+
+
+# -- gateways ------------------------------------------------------------------------------------------------------
+
+
+def in_columns(entity: str) -> bool:
+    """Whether gateways send its readings as columns; those of the other kinds stand in lists."""
+    return entity.startswith(f"{FOOTFALL}/")
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Entities whose readings a gateway sends in one message."""
+
+    gateway: str
+    entities: tuple[str, ...]
+
+
+def batches(entities: Sequence[str], gateways: int) -> list[Batch]:
+    """Every second entity stands behind one of ``gateways``, each of which sends a list and columns in turn."""
+    found = []
+    for number in range(gateways):
+        own = entities[::2][number::gateways]
+        for columnar in (False, True):
+            part = tuple(entity for entity in own if in_columns(entity) == columnar)
+            if part:
+                found.append(Batch(f"cabinet-{number + 1}", part))
+    return found
+
+
+def message_of(seed: int, readings: Sequence[tuple[str, int, int]]) -> bytes:
+    """A gateway's message of (entity, number, ts_ms), all for columns or all for a list."""
+    said = [reading_of(seed, *reading, gathered=True) for reading in readings]
+    if not in_columns(readings[0][0]):
+        return _text([{"entity": reading[0], **each} for reading, each in zip(readings, said, strict=True)])
+    fields = said[0]["values"]
+    return _text(
+        {
+            "kind": FOOTFALL,
+            "entities": [entity.partition("/")[2] for entity, _, _ in readings],
+            "ts": [each["ts"] for each in said],
+            "seq": [each.get("seq") for each in said],
+            "values": {field: [each["values"][field] for each in said] for field in fields},
+        }
+    )
+
+
+# -- what was said -------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """One line of a publisher's file: a reading sent, with the moment of its PUBACK (None: none came)."""
+    """One line of a publisher's file: a reading sent, with the moment of its PUBACK (None: none came).
+
+    ``payload`` is what its device sent, or would have sent in place of a ``gateway``.
+    """
 
     entity: str
     number: int
     ts_ms: int
     acknowledged_s: float | None
     payload: bytes
+    gateway: str = ""
 
 
 def read_file(path: Path, seed: int) -> Iterator[Said]:
-    """What a publisher has sent, in its order. The file holds S lines when sent and A lines when acknowledged."""
-    sent: dict[tuple[str, int], int] = {}
+    """What a publisher has sent, in its order. The file holds an S line for each reading sent, with the gateway that
+    sent it where one did, and an A line when it was acknowledged."""
+    sent: dict[tuple[str, int], tuple[int, str]] = {}
     acknowledged: dict[tuple[str, int], float] = {}
     for line in path.read_text().splitlines():
-        what, entity, number, value = line.split()
+        what, entity, number, value, *gateway = line.split()
         if what == "S":
-            sent[entity, int(number)] = int(value)
+            sent[entity, int(number)] = int(value), gateway[0] if gateway else ""
         else:
             acknowledged[entity, int(number)] = float(value)
-    for (entity, number), ts_ms in sent.items():
+    for (entity, number), (ts_ms, through) in sent.items():
         at_s = acknowledged.get((entity, number))
-        yield Said(entity, number, ts_ms, at_s, payload_of(seed, entity, number, ts_ms))
+        payload = payload_of(seed, entity, number, ts_ms, gathered=bool(through))
+        yield Said(entity, number, ts_ms, at_s, payload, through)

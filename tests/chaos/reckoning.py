@@ -47,14 +47,15 @@ def reckon(city: City, said: Sequence[Said], *, from_log: bool, forgetful_broker
 
     Where the broker was killed (``forgetful_broker``) readings that never came to the city are left out of the file.
     """
-    acknowledged = sum(each.acknowledged_s is not None for each in said)
+    taken = [each for each in said if each.acknowledged_s is not None]
+    acknowledged = len(taken)
     ledger = ledger_at_rest(city, 0 if forgetful_broker else acknowledged)
     by_entity = city.ledger(by="entity")
     assert isinstance(by_entity, dict)
     unbalanced = [f"{entity or 'nobody'}: {part}" for entity, part in by_entity.items() if not part.balanced]
     store = city.plan.open_store()
     try:
-        kept = Kept(city.plan, store, SHARES)
+        kept = Kept(city.plan, store, SHARES, gathered={each.entity for each in said if each.gateway})
         lost = kept.lost(said)
         gone = {(each.entity, each.number) for each in lost} if forgetful_broker else set()
         there = [each for each in said if kept.reached_its_twin(each) and (each.entity, each.number) not in gone]
@@ -67,6 +68,7 @@ def reckon(city: City, said: Sequence[Said], *, from_log: bool, forgetful_broker
         "entities_unbalanced": unbalanced[:SHOWN],
         "published": len(said),
         "acknowledged": acknowledged,
+        "gathered": sum(bool(each.gateway) for each in taken),
         "lost": len(lost),
         "lost_shown": [f"{each.entity} {each.number} {each.ts_ms} {each.acknowledged_s}" for each in lost[:SHOWN]],
         "lost_first_acknowledged_s": min((each.acknowledged_s or 0.0 for each in lost), default=None),

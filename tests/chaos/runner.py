@@ -28,15 +28,16 @@ class Plan:
     policies: bool
     cluster: bool
     rate: float
+    gateways: int  # which speak for half of the twins
     share: float  # of all faults
     says: str
 
 
 LEGS: Final[Mapping[str, Plan]] = {
-    "a": Plan(200, 50, False, False, 500.0, 0.3, "200 packed twins, embedded store, policies off"),
-    "b": Plan(200, 50, True, False, 300.0, 0.3, "200 packed twins, embedded store, policies on"),
-    "c": Plan(12, 1, False, False, 120.0, 0.15, "12 twin actors of one twin each, embedded store"),
-    "d": Plan(200, 50, False, True, 200.0, 0.25, "200 packed twins on several nodes, PostgreSQL"),
+    "a": Plan(200, 50, False, False, 500.0, 4, 0.3, "200 packed twins, embedded store, policies off, gateways"),
+    "b": Plan(200, 50, True, False, 300.0, 4, 0.3, "200 packed twins, embedded store, policies on, gateways"),
+    "c": Plan(12, 1, False, False, 120.0, 0, 0.15, "12 twin actors of one twin each, embedded store"),
+    "d": Plan(200, 50, False, True, 200.0, 4, 0.25, "200 packed twins on several nodes, PostgreSQL, gateways"),
 }
 
 
@@ -154,6 +155,7 @@ def account(
         "duplicated_commands": sum(leg["duplicated_commands"] for leg in legs),
         "commands": sum(leg["commands"] for leg in legs),
         "acknowledged": sum(leg["acknowledged"] for leg in legs),
+        "gathered": sum(leg["gathered"] for leg in legs),
         "equal_to_truth": all(leg["equal_to_truth"] for leg in legs),
         "ledger_balanced": all(leg["ledger_balanced"] for leg in legs),
         "monotone": all(leg["monotone"] for leg in legs),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +14,9 @@ import numpy as np
 import pytest
 
 from tests.chaos.commands import CommandWatch
-from tests.chaos.load import Said, payload_of, read_file, scenario_text
+from tests.chaos.load import Said, batches, message_of, payload_of, read_file, scenario_text
 from tests.chaos.publisher import Load
-from tests.chaos.truth import NOT_OF_THE_FILE, Kept, OfflineTwins, differences
+from tests.chaos.truth import NOT_OF_THE_FILE, Kept, OfflineTwins, differences, meaning
 from tests.chaos.watching import LedgerWatch, LivesWatch
 from twin_actors.core.inputs import Channel
 from twin_actors.core.ledger import Ledger
@@ -23,7 +24,8 @@ from twin_actors.runtime import notes
 from twin_actors.runtime.placement import plan_actors
 from twin_actors.runtime.plan import CityPlan, Plan, Reach
 from twin_actors.scenario import load_catalogue, load_scenario
-from twin_actors.store import DeadLetter, Entry, Store, open_store
+from twin_actors.store import DeadLetter, Entry, Store, bundles, open_store
+from twin_actors.store.bundles import BUNDLE
 from twin_actors.testing.live import eventually
 from twin_actors.wire.broker import EmbeddedBroker, find_mosquitto
 from twin_actors.wire.client import MqttClient
@@ -37,8 +39,12 @@ needs_mosquitto = pytest.mark.skipif(find_mosquitto() is None, reason="Mosquitto
 @pytest.fixture
 def plan(tmp_path: Path) -> Any:
     """A launch plan, as the instruments read it."""
-    path = tmp_path / "tiny.yaml"
-    path.write_text(scenario_text("tiny", twins=5, per_actor=5, policies=False))
+    return plan_of(tmp_path, twins=5)
+
+
+def plan_of(folder: Path, *, twins: int) -> CityPlan:
+    path = folder / "tiny.yaml"
+    path.write_text(scenario_text("tiny", twins=twins, per_actor=twins, policies=False))
     scenario = load_scenario([path])
     actors = tuple((each.name, each.entities) for each in plan_actors(scenario))
     record = Plan(clock={}, broker=Reach(host="", port=0), store="memory:", actors=actors)
@@ -128,6 +134,40 @@ def test_lost_is_what_neither_log_nor_dead_letters_hold(plan: Any, store: Store)
     assert kept.lost([stranger]) == [stranger], "the same bytes of another entity are another reading"
 
 
+def test_a_message_of_a_gateway_that_is_missing_is_each_of_its_readings_lost(tmp_path: Path, store: Store) -> None:
+    """What a gateway says is what the file says of its entities; the log holds it in words of its own."""
+    plan = plan_of(tmp_path, twins=40)
+    ids = [entity.id for entity in plan.scenario.entities]
+    decoder = plan.gateway_decoder()
+    said, entries = [], []
+    for batch in batches(ids, 1):
+        readings = [(entity, 4, NOW_MS + place) for place, entity in enumerate(batch.entities)]
+        message = decoder.decode(message_of(SEED, readings), NOW_MS / 1000)
+        assert not message.strays
+        for part in message.gathered:
+            packed = bundles.pack(part)
+            entries.append(Entry(BUNDLE, int(Channel.READING), 0, NOW_MS / 1000, packed))
+        for entity, payload in message.singles:
+            entries.append(Entry(entity, int(Channel.READING), 0, NOW_MS / 1000, payload))
+        for entity, count, ts_ms in readings:
+            payload = payload_of(SEED, entity, count, ts_ms, gathered=True)
+            said.append(Said(entity, count, ts_ms, 1.0, payload, batch.gateway))
+    assert {entry.entity for entry in entries} > {BUNDLE}, "some travel together, and some with their boot alone"
+    assert bundles.count_inputs(entries) == len(said) == len(ids) / 2
+    epoch = store.next_epoch("router")
+    store.log("router").append(epoch, entries[:-1])
+    gathered = {each.entity for each in said}
+    lost = Kept(plan, store, ["router"], gathered=gathered).lost(said)
+    assert [each.entity for each in lost] == [ids[n] for n in bundles.unpack(entries[-1].payload).numbers.tolist()]
+    missing = lost[0]
+    store.log("router").append(epoch, entries[-1:])
+    kept = Kept(plan, store, ["router"], gathered=gathered)
+    assert kept.lost(said) == []
+    other = payload_of(SEED, missing.entity, missing.number, missing.ts_ms + 1, gathered=True)
+    assert kept.lost([Said(missing.entity, missing.number, missing.ts_ms + 1, 1.0, other, missing.gateway)])
+    assert meaning(missing.payload) != meaning(other)
+
+
 def test_a_count_that_falls_and_a_sum_that_does_not_fit_are_noticed() -> None:
     told = iter(
         [
@@ -187,9 +227,12 @@ def test_a_second_command_for_the_same_decision_is_found(tmp_path: Path) -> None
 
 
 @needs_mosquitto
-def test_the_publishers_file_says_what_the_broker_has_taken_in_the_order_of_each_entity(tmp_path: Path) -> None:
+@pytest.mark.parametrize("gateways", [0, 2])
+def test_the_publishers_file_says_what_the_broker_has_taken_in_the_order_of_each_entity(
+    tmp_path: Path, gateways: int
+) -> None:
     heard: list[tuple[str, bytes]] = []
-    entities = [f"footfall/f-{number}" for number in range(10)]
+    entities = [f"{kind}/{kind[0]}-{number}" for kind in ("footfall", "substation") for number in range(6)]
     broker = EmbeddedBroker(tmp_path / "broker", kind="mosquitto")
     with broker:
         reach = Reach(host="127.0.0.1", port=broker.port)
@@ -198,7 +241,10 @@ def test_the_publishers_file_says_what_the_broker_has_taken_in_the_order_of_each
             receive=lambda topic, payload, *_: heard.append((topic, payload)),
         ) as ear:  # fmt: skip
             ear.wait_connected(10.0)
-            load = Load(tmp_path / "published", reach=reach, root="tiny", entities=entities, rate=300.0, seed=SEED)
+            load = Load(
+                tmp_path / "published", reach=reach, root="tiny", entities=entities, rate=300.0, seed=SEED,
+                gateways=gateways,
+            )  # fmt: skip
             try:
                 eventually(lambda: len(heard) > 200)
                 broker.stop()
@@ -208,11 +254,34 @@ def test_the_publishers_file_says_what_the_broker_has_taken_in_the_order_of_each
                 assert load.stop()
                 said = list(read_file(load.path, SEED))
                 assert all(each.acknowledged_s is not None for each in said)
-                eventually(lambda: len({payload for _, payload in heard}) == len(said))
+                eventually(lambda: len(set(taken_apart(heard))) == len(said))
             finally:
                 load.kill()
+    behind = {entity for batch in batches(entities, gateways) for entity in batch.entities} if gateways else set()
+    assert {each.entity for each in said if each.gateway} == behind
+    assert {topic for topic, _ in heard} == {
+        *(f"tiny/{entity}/telemetry" for entity in entities if entity not in behind),
+        *(f"tiny/gateway/cabinet-{number + 1}/telemetry" for number in range(gateways)),
+    }
     for entity in entities:
-        own = [each.payload for each in said if each.entity == entity]
-        assert list(dict.fromkeys(p for topic, p in heard if topic == f"tiny/{entity}/telemetry")) == own
+        own = [meaning(each.payload) for each in said if each.entity == entity]
+        assert list(dict.fromkeys(payload for name, payload in taken_apart(heard) if name == entity)) == own
         stamps = [each.ts_ms for each in said if each.entity == entity]
         assert all(later > earlier for earlier, later in itertools.pairwise(stamps))
+
+
+def taken_apart(heard: list[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
+    """(entity, meaning of a reading) of what was heard, read without the product."""
+    found = []
+    for topic, payload in heard:
+        said = json.loads(payload)
+        if "/gateway/" not in topic:
+            found.append((topic.removeprefix("tiny/").removesuffix("/telemetry"), payload))
+        elif isinstance(said, list):
+            found += [(each["entity"], json.dumps(each).encode()) for each in said]
+        else:
+            for place, name in enumerate(said["entities"]):
+                values = {field: column[place] for field, column in said["values"].items()}
+                one = {"ts": said["ts"][place], "seq": said["seq"][place], "values": values}
+                found.append((f"{said['kind']}/{name}", json.dumps(one).encode()))
+    return [(entity, meaning(payload)) for entity, payload in found]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Final
 
@@ -124,18 +125,32 @@ def quarantined(store: Store, share: str) -> set[int]:
     return found
 
 
-class Kept:
-    """Which readings a store still knows, by entity and payload: in the logs or among the dead letters."""
+def meaning(payload: bytes) -> bytes:
+    """A reading in one spelling: keys in order, numbers as floats, what is not said left out."""
+    said = {key: value for key, value in json.loads(payload, parse_int=float).items() if value is not None}
+    said.pop("entity", None)
+    return json.dumps(said, sort_keys=True).encode()
 
-    def __init__(self, plan: CityPlan, store: Store, shares: Iterable[str]) -> None:
+
+class Kept:
+    """Which readings a store still knows, by entity and payload: in the logs or among the dead letters.
+
+    Readings of entities whose messages were ``gathered`` by a gateway are known by their meaning: the log writes them
+    in words of its own.
+    """
+
+    def __init__(
+        self, plan: CityPlan, store: Store, shares: Iterable[str], *, gathered: Collection[str] = frozenset()
+    ) -> None:
         entities = [entity.id for entity in plan.scenario.entities]
+        self._gathered = gathered
         self.logged: set[tuple[str, bytes]] = set()
         self._withheld: set[tuple[str, bytes]] = set()
         for share in shares:
             withheld = quarantined(store, share)
             for offset, entry in log_of(plan.log(store, share)):
                 if entry.channel == READING and entry.entity >= 0:
-                    known = entities[entry.entity], bytes(entry.payload)
+                    known = self._known_as(entities[entry.entity], bytes(entry.payload))
                     self.logged.add(known)
                     if offset in withheld:
                         self._withheld.add(known)
@@ -144,7 +159,10 @@ class Kept:
         for letter in store.dead_letters(1_000_000):
             parsed = topics.parse(letter.topic)
             if parsed is not None:
-                self.dead.add((parsed[0], letter.payload))
+                self.dead.add(self._known_as(parsed[0], letter.payload))
+
+    def _known_as(self, entity: str, payload: bytes) -> tuple[str, bytes]:
+        return entity, meaning(payload) if entity in self._gathered else payload
 
     @property
     def withheld(self) -> int:
@@ -153,9 +171,13 @@ class Kept:
 
     def reached_its_twin(self, said: Said) -> bool:
         """Whether a twin has judged it, be it that it was refused there: that too leaves traces in the twin."""
-        return (said.entity, said.payload) not in self._withheld
+        return self._known_as(said.entity, said.payload) not in self._withheld
 
     def lost(self, said: Iterable[Said]) -> list[Said]:
         """Readings that were acknowledged to the publisher and are neither in a log nor among the dead letters."""
         kept = self.logged | self.dead
-        return [each for each in said if each.acknowledged_s is not None and (each.entity, each.payload) not in kept]
+        return [
+            each
+            for each in said
+            if each.acknowledged_s is not None and self._known_as(each.entity, each.payload) not in kept
+        ]

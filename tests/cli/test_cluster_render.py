@@ -19,8 +19,10 @@ import jsonschema
 import pytest
 import yaml
 
+from tests.wire.test_access import published
 from twin_actors.cli.rendering import wanted
 from twin_actors.runtime.placement import ACTOR_BYTES
+from twin_actors.scenario import load_scenario
 from twin_actors.wire.address import BrokerAddress, BrokerUnreachable
 from twin_actors.wire.broker import find_mosquitto
 from twin_actors.wire.client import MqttClient
@@ -29,6 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HARBOUR = ROOT / "scenarios" / "harbour.yaml"
 REPLAY = ROOT / "scenarios" / "replay.yaml"
 FORMS = ("compose", "ray-up", "kuberay")
+GATEWAY_PASSWORD, DEVICE_PASSWORD = "the gateway's own", "the device's own"
 SECRETS = ("RAY_AUTH_TOKEN", "PGPASSWORD", "TWIN_ACTORS_MQTT_PASSWORD")
 
 COMPOSE_SCHEMA = json.loads((Path(__file__).parent / "compose-schema.json").read_text())
@@ -320,19 +323,26 @@ def mosquitto(rendered: Callable[..., Path], tmp_path: Path) -> Iterator[BrokerA
     program, tool = find_mosquitto(), shutil.which("mosquitto_passwd")
     if not program or not tool:
         pytest.skip("Mosquitto is not installed")
-    folder = rendered("compose")
+    folder = rendered("compose", HARBOUR, "--gateway", "cabinet-7")
     data = tmp_path / "data"
     data.mkdir()
     password = secret_values(folder)["TWIN_ACTORS_MQTT_PASSWORD"]
-    subprocess.run([tool, "-c", "-b", str(data / "passwords"), "city", password], check=True, timeout=10)
+    # users that were added before stay when the service starts again
+    subprocess.run([tool, "-c", "-b", str(data / "passwords"), "cabinet-7", GATEWAY_PASSWORD], check=True, timeout=10)
+    subprocess.run([tool, "-b", str(data / "passwords"), "quay", DEVICE_PASSWORD], check=True, timeout=10)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     conf = (folder / "mosquitto.conf").read_text().replace("/mosquitto/data", str(data))
     conf = conf.replace("listener 1883", f"listener {port} 127.0.0.1") + ("user root\n" if os.geteuid() == 0 else "")
     (data / "mosquitto.conf").write_text(conf)
+    (data / "mosquitto.acl").write_bytes((folder / "mosquitto.acl").read_bytes())
+    start = wanted.MOSQUITTO_START.replace("/mosquitto/data", str(data)).replace("/mosquitto/config", str(data))
+    start = start.replace("chown mosquitto:mosquitto", "ls").replace("exec mosquitto", f"exec {program}")
     with (data / "out").open("wb") as output:
-        process = subprocess.Popen([program, "-c", str(data / "mosquitto.conf")], stdout=output, stderr=output)
+        process = subprocess.Popen(
+            ["sh", "-c", start], stdout=output, stderr=output, env={**os.environ, "TWIN_ACTORS_MQTT_PASSWORD": password}
+        )
     try:
         yield BrokerAddress(host="127.0.0.1", port=port, username="city", password=password)
     finally:
@@ -351,6 +361,46 @@ def test_mosquitto_takes_its_configuration_and_lets_nobody_in_without_the_passwo
         pytest.raises(BrokerUnreachable, match="this user may not connect"),
     ):
         client.wait_connected(2.0)
+
+
+def test_gateways_and_devices_of_a_rendered_broker_speak_for_themselves(mosquitto: BrokerAddress) -> None:
+    topics = [
+        "harbour/gateway/cabinet-7/telemetry",
+        "harbour/gateway/quay/telemetry",
+        "harbour/substation/quay/telemetry",
+        "harbour/substation/north/telemetry",
+        "harbour/city/status",
+    ]
+    with MqttClient(mosquitto, client_id=f"t-{secrets.token_hex(4)}") as client:
+        client.wait_connected(10.0)
+    assert published(mosquitto, "cabinet-7", GATEWAY_PASSWORD, "auto", topics) == {topics[0]}
+    assert published(mosquitto, "quay", DEVICE_PASSWORD, "auto", topics) == {topics[2]}
+    assert published(mosquitto, "city", str(mosquitto.password), "auto", topics) == set(topics)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_access_control_list_is_rendered_with_the_configuration(rendered: Callable[..., Path], form: str) -> None:
+    folder = rendered(form, HARBOUR, "--gateway", "cabinet-7", "--gateway", "cabinet-8")
+    if form == "kuberay":
+        documents = list(yaml.safe_load_all((folder / "kuberay.yaml").read_text()))
+        files = next(each["data"] for each in documents if each["kind"] == "ConfigMap")
+    else:
+        files = {name: (folder / name).read_text() for name in ("mosquitto.conf", "mosquitto.acl")}
+    where = "/etc/mosquitto/city.acl" if form == "ray-up" else "/mosquitto/data/access"
+    assert f"acl_file {where}" in files["mosquitto.conf"].splitlines()
+    rules = files["mosquitto.acl"].splitlines()
+    assert {"user city", "topic readwrite harbour/#", "topic write harbour/gateway/cabinet-8/telemetry"} <= set(rules)
+    kinds = load_scenario([HARBOUR]).kinds_used()
+    assert [rule for rule in rules if "pattern" in rule and "telemetry" in rule] == [
+        f"pattern write harbour/{kind}/%u/telemetry" for kind in sorted(kinds)
+    ]
+
+
+def test_a_gateway_with_the_name_of_an_entity_is_refused(run: Run, tmp_path: Path) -> None:
+    result = run("cluster", "render", HARBOUR, "--to", tmp_path / "x", "--as", "compose", "--gateway", "quay")
+    assert result.exit_code == 2
+    assert "gateway 'quay' has the name of an entity" in result.stderr
+    assert not (tmp_path / "x").exists()
 
 
 # -- ray up --------------------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from twin_actors.core.view import Policy
 from twin_actors.scenario import load_scenario
 from twin_actors.scenario.document import FORMS, Document, Section
 from twin_actors.testing import check_domain
+from twin_actors.wire.access import access_list
 from twin_actors.wire.decode import ReadingDecoder
 from twin_actors.wire.gateway import GatewayDecoder
 from twin_actors.wire.messages import decode_acknowledgement, decode_command, decode_dead_letter
@@ -191,6 +192,11 @@ def test_the_telemetry_of_the_wire_page_is_accepted() -> None:
         payload = example.strip().encode()
         accepted = [decoder.decode([payload], np.array([1.7812e9]), [0]) for decoder in decoders]
         assert any(len(decoded) and not decoded.rejected for decoded in accepted), example
+
+
+def test_the_access_control_list_of_the_operations_page_is_what_is_rendered() -> None:
+    (shown,) = [each for each in blocks((ROOT / "docs/operations.md").read_text(), "text") if "user city" in each]
+    assert shown == access_list("harbour", ["footfall", "venue"], city="city", gateways=["cabinet-7"])
 
 
 def test_the_gateways_messages_of_the_wire_page_are_accepted() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
 import stat
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from twin_actors.runtime.city import City
 from twin_actors.runtime.placement import LaunchRefused
 from twin_actors.scenario import Scenario
 from twin_actors.testing.live import devices_of, eventually, living, settled
+from twin_actors.wire.access import access_list
 from twin_actors.wire.broker import EmbeddedBroker, TlsFiles, find_mosquitto
 from twin_actors.wire.client import BrokerAddress, MqttClient
 from twin_actors.wire.messages import encode_reading
@@ -115,6 +118,47 @@ def test_a_password_that_is_not_set_is_named(
     with pytest.raises(LookupError, match=f"{VARIABLE}' is not set; export it before starting the city"):
         City.launch(scenario_for("unsaid"), address="local")
     assert local.running("unsaid") is None
+
+
+def test_a_gateway_speaks_to_the_city_and_no_device_does_in_its_name(
+    make_scenario: Callable[[str], Scenario], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Passwords and an access control list at a real Mosquitto, between a city, a gateway and a device."""
+    monkeypatch.setenv(VARIABLE, PASSWORD)
+    passwords = {"city": PASSWORD, "cabinet-7": "the gateway's", "gate": "the device's"}
+    access = access_list("governed", ["footfall"], city="city", gateways=["cabinet-7"], names={"gate", "quay"})
+    with EmbeddedBroker(tmp_path / "outside", "mosquitto", users=passwords, access=access) as broker:
+        scenario = make_scenario(
+            f"""
+            city: governed
+            broker: {{url: "mqtt://127.0.0.1:{broker.port}", username: city, password_env: {VARIABLE}}}
+            placement: {{entities_per_actor: 10}}
+            entities: [{{kind: footfall, name: gate}}, {{kind: footfall, name: quay}}]
+            """
+        )
+
+        def say(user: str, topic: str, payload: bytes) -> None:
+            address = replace(broker.address, username=user, password=passwords[user])
+            with MqttClient(address, client_id=user) as client:
+                client.wait_connected(10.0)
+                assert client.publish(f"governed/{topic}", payload, 1)
+                assert client.flush(10.0)
+
+        with living(scenario) as city:
+            at_ms = round(city.now_s() * 1000)
+            both = {"kind": "footfall", "entities": ["gate", "quay"], "ts": at_ms, "values": {"flow_pph": [410, 388]}}
+            forged = json.dumps({**both, "ts": at_ms + 1, "values": {"flow_pph": [9000, 9000]}}).encode()
+            say("gate", "gateway/cabinet-7/telemetry", forged)
+            say("gate", "gateway/gate/telemetry", forged)
+            say("gate", "footfall/quay/telemetry", encode_reading({"flow_pph": 9000}, at_ms + 1))
+            say("cabinet-7", "footfall/gate/telemetry", encode_reading({"flow_pph": 9000}, at_ms + 1))
+            say("cabinet-7", "gateway/cabinet-8/telemetry", forged)
+            say("cabinet-7", "gateway/cabinet-7/telemetry", json.dumps(both).encode())
+            say("gate", "footfall/gate/telemetry", encode_reading({"flow_pph": 420}, at_ms + 2))
+            ledger = settled(city, 3)
+            assert ledger.balanced
+            assert (ledger.received, ledger.applied) == (3, 3)
+            assert [city[f"footfall/{name}"].reported.flow_pph for name in ("gate", "quay")] == [420, 388]
 
 
 def test_credentials_that_are_revoked_while_the_city_lives(

@@ -12,9 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.store.places import Place
+from twin_actors.core.bundle import Bundle
 from twin_actors.runtime.numbering import NumberedLog
 from twin_actors.store import NOBODY, Entry, Store, StoreDamaged
-from twin_actors.store.bundles import BUNDLE, Bundle, count_inputs, expanded, inputs, pack, unpack
+from twin_actors.store.bundles import BUNDLE, count_inputs, expanded, inputs, pack, unpack
 from twin_actors.store.history import Retention
 
 NUMBERS = st.floats(allow_infinity=False)

@@ -39,6 +39,10 @@ def render(
     shared: Annotated[
         str, typer.Option("--shared", help="ray-up: a folder that all machines share (NFS), for the city's own.")
     ] = "/srv/twin-actors",
+    gateway: Annotated[
+        list[str] | None,
+        typer.Option("--gateway", help="A gateway's name and user at the cluster's Mosquitto; once for each."),
+    ] = None,
     storage_class: Annotated[
         str, typer.Option("--storage-class", help="kuberay: of the shared folder; it must allow ReadWriteMany.")
     ] = "",
@@ -75,6 +79,7 @@ def render(
         ssh_user=ssh_user,
         shared=shared,
         storage_class=storage_class or None,
+        access=_access(scenario, gateway or []),
     )
     rendered = {"compose": compose, "ray-up": ray_up, "kuberay": kuberay}[form].render(cluster)
     written = _write(to, rendered)
@@ -165,6 +170,24 @@ def _cluster(
         folder=str(folder.resolve()),
         **options,
     )
+
+
+def _access(scenario: Scenario, gateways: list[str]) -> str:
+    """Mosquitto's access control list for the scenario's entities, its fleets and some gateways."""
+    from twin_actors.cli.rendering.wanted import USER
+    from twin_actors.wire.access import access_list
+
+    try:
+        return access_list(
+            scenario.root,
+            scenario.kinds_used(),
+            city=USER,
+            gateways=gateways,
+            fleets=[fleet.topic for fleet in scenario.fleets],
+            names={entity.id.partition("/")[2] for entity in scenario.entities},
+        )
+    except ValueError as error:
+        raise Failed(f"no access control list can be written: {error}", ExitCode.BAD_SCENARIO) from error
 
 
 def _is_this_machine(host: str) -> bool:

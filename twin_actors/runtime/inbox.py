@@ -17,7 +17,6 @@ from twin_actors.runtime.packing import Delivery
 from twin_actors.runtime.routing import Routing
 from twin_actors.runtime.share import Share
 from twin_actors.scenario.model import Scenario
-from twin_actors.store.bundles import Bundle
 from twin_actors.wire import messages
 from twin_actors.wire.gateway import GatewayDecoder
 from twin_actors.wire.reasons import Reason
@@ -135,8 +134,7 @@ class Inbox:
             self.burst_s = self._clock.now_s()
             self.first_reading_s = self.first_reading_s or time.time()
         message = self._of_gateways.decode(payload, self.burst_s)
-        for part in message.gathered:
-            bundle = Bundle(part.fields, part.numbers, part.ts_ms, part.values, part.seq)
+        for bundle in message.gathered:
             self._routing.arrive_together(bundle, self.burst_s, qos)
         for number, single in message.singles:
             self._routing.arrive(number, 0, single, self.burst_s, qos)

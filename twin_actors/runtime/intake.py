@@ -16,6 +16,7 @@ from twin_actors.core.kind import Kind
 from twin_actors.core.table import TwinTable
 from twin_actors.runtime.notes import Told
 from twin_actors.runtime.packing import PackedBatch
+from twin_actors.store.bundles import payloads
 from twin_actors.wire.decode import Decoded, ReadingDecoder
 from twin_actors.wire.reasons import Reason
 
@@ -165,7 +166,7 @@ class Intake:
             rows = decoder.rows_of(bundle.fields)
             own = readings[low:high]
             if rows is None:
-                batch.payloads[start : start + len(bundle)] = bundle.payloads()
+                batch.payloads[start : start + len(bundle)] = payloads(bundle)
                 continue
             chosen = own - start
             matrix = np.full((decoder.reading.layout.rows, len(chosen)), np.nan)

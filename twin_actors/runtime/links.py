@@ -239,12 +239,12 @@ class Links:
         first = share.under_way[0]
         link.harmed = link.harmed + 1 if first.offset == link.suspect else 1
         link.suspect = first.offset
-        if share.careful_until >= first.offset and link.harmed >= times:
+        if share.suspects(first) and link.harmed >= times:
             log.error("twin actor %s: input %d is put aside: %s", share.name, first.offset, words)
             self._on_harm(share, first, words)
             link.harmed = 0
         else:
-            share.careful_until = max(share.careful_until, share.under_way[-1].offset)
+            share.beware()
 
     def _replace_hung(self, link: Link, now: float) -> None:
         """An actor that does not answer in time is ended, so that Ray starts it again; a stuck input is suspected."""

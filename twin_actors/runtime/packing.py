@@ -10,9 +10,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from twin_actors.core.bundle import Bundle
 from twin_actors.core.inputs import Channel
 from twin_actors.store import bundles
-from twin_actors.store.bundles import BUNDLE, Bundle
+from twin_actors.store.bundles import BUNDLE
 
 LARGEST_BATCH = 90_000
 """Bytes per batch; above 100 KiB Ray moves an argument through shared memory, which is slower."""
@@ -89,7 +90,9 @@ def apart(delivery: Delivery) -> list[Delivery]:
     _, _, channel, source, received_at_s, _ = delivery
     return [
         Delivery(offset, place, channel, source, received_at_s, payload)
-        for offset, place, payload in zip(offsets.tolist(), bundle.numbers.tolist(), bundle.payloads(), strict=True)
+        for offset, place, payload in zip(
+            offsets.tolist(), bundle.numbers.tolist(), bundles.payloads(bundle), strict=True
+        )
     ]
 
 

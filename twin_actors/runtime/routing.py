@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
+from twin_actors.core.bundle import Bundle
 from twin_actors.core.inputs import Channel
 from twin_actors.core.ledger import Ledger
 from twin_actors.runtime import notes
@@ -19,7 +20,7 @@ from twin_actors.runtime.plan import CityPlan
 from twin_actors.runtime.share import END_OF_OFFSETS, NOTHING_COUNTED, ByShare, Placed, Share
 from twin_actors.store import bundles
 from twin_actors.store.base import NOBODY, Entry, Log
-from twin_actors.store.bundles import BUNDLE, Bundle
+from twin_actors.store.bundles import BUNDLE
 from twin_actors.wire.elements import count_readings
 
 __all__ = ["NOTHING_COUNTED", "Placed", "Routing", "Share"]
@@ -95,7 +96,7 @@ class Routing:
             received[number] += 1
         entry = Entry(BUNDLE, READING, 0, received_at_s, bundles.pack(bundle))
         if self._pressed and (qos == 0 or not self._durable):  # some of it may have to be given up
-            self._fresh.extend(single for single in bundle.entries(entry) if not self._hold_back(single))
+            self._fresh.extend(single for single in bundles.apart(entry, bundle) if not self._hold_back(single))
             return
         self._fresh.append(entry)
         self._fresh_inputs += len(bundle) - 1
@@ -238,7 +239,7 @@ class Routing:
         bundle = bundles.unpack(payload)
         parts = self._by_share.divide(bundle)
         singly = len(parts) * FEWEST_TOGETHER > len(bundle)
-        payloads = bundle.payloads() if singly else []
+        payloads = bundles.payloads(bundle) if singly else []
         for share, elements, places in parts:
             if not share.in_memory:
                 share.oldest_s = wall_s

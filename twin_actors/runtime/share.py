@@ -11,11 +11,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from twin_actors.core.bundle import Bundle
 from twin_actors.core.inputs import Channel
 from twin_actors.runtime.holder import NOTHING_APPLIED, Outcomes, Reply
 from twin_actors.runtime.packing import PER_INPUT_BYTES, Delivery, each_input, first_offset, inputs
 from twin_actors.store.base import Entry
-from twin_actors.store.bundles import BUNDLE, Bundle
+from twin_actors.store.bundles import BUNDLE
 from twin_actors.wire.elements import count_readings
 
 BUNDLED_IN_ONE = 16
@@ -54,7 +55,8 @@ class Share:
     busy_s: float = 0.0
     resent: int = 0
     lettered: int = NOTHING_APPLIED  # up to here refused readings have become dead letters; a resend repeats them
-    careful_until: int = NOTHING_APPLIED  # up to here inputs are sent one at a time: one of them did harm
+    careful_after: int = NOTHING_APPLIED  # behind this, up to the next, inputs are sent one at a time:
+    careful_until: int = NOTHING_APPLIED  # one of them did harm
     entities: list[int] = field(default_factory=list)  # the entity's number at each place
     quarantined: dict[int, str] = field(default_factory=dict)  # offsets that are never delivered, and why
 
@@ -91,13 +93,14 @@ class Share:
     def send(self, most: int, most_bytes: int) -> list[Delivery]:
         """The next of those that wait, now under way: at least one, else as many inputs and bytes as are allowed."""
         waiting, chosen = self.waiting, []
+        wary = self.sent < self.careful_until
         size = count = 0
         while waiting and count < most:
             delivery = waiting[0]
             held = 1 if delivery[1] != BUNDLE else inputs(delivery)
             size += len(delivery[5]) + PER_INPUT_BYTES
             count += held
-            if chosen and (size > most_bytes or count > most):
+            if chosen and (size > most_bytes or count > most or (wary and self.suspects(delivery))):
                 break
             chosen.append(waiting.popleft())
             self.bundled -= held - 1
@@ -116,17 +119,32 @@ class Share:
         self.lettered = max(self.lettered, outcomes.offset)
         while under_way and under_way[0].offset <= outcomes.offset:
             under_way.popleft()
-        if self.careful and self.reached >= self.careful_until:
-            self.careful_until = NOTHING_COUNTED.offset
+        if self.reached >= self.careful_until:
+            self.careful_until = NOTHING_APPLIED
 
     @property
     def caught_up(self) -> bool:
         """The present incarnation has applied all that any before it can have been known to have applied."""
         return self.reached >= max(self.outcomes.offset, self.recover_to)
 
+    def beware(self) -> None:
+        """What is under way has not come back: it is sent again one input at a time.
+
+        What the actor has answered for is not under suspicion: to send all since its snapshot again takes moments in
+        batches, and a minute one by one.
+        """
+        known = self.careful_after if self.careful_until > self.reached else self.reached
+        self.careful_after = min(known, self.reached)
+        self.careful_until = max(self.careful_until, self.under_way[-1].offset)
+
+    def suspects(self, delivery: Delivery) -> bool:
+        """Whether some input of a delivery must be sent alone."""
+        return delivery.offset > self.careful_after and first_offset(delivery) <= self.careful_until
+
     @property
     def careful(self) -> bool:
-        return self.sent < self.careful_until
+        """What goes next must go alone, or may have to: it still lies in the log."""
+        return self.sent < self.careful_until and (not self.waiting or self.suspects(self.waiting[0]))
 
     def spill(self, offset: int, entity: int, readings: int) -> None:
         """Leave an input in the log and count it."""

@@ -9,21 +9,18 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from twin_actors.core.bundle import Bundle, Fields
 from twin_actors.store.base import Entry
 
 BUNDLE: Final = -2
 """The entity number of an entry that is a bundle."""
-
-Fields: TypeAlias = tuple[tuple[str, int], ...]
-"""Names of the fields whose rows a bundle holds, each with its number of components; 0: a single number."""
 
 _HEAD: Final = struct.Struct("<IHBB")  # readings, bytes of the fields' names, sequence numbers?, one time for all?
 _COUNT: Final = struct.Struct("<I")
@@ -32,55 +29,33 @@ _lines = msgspec.json.Encoder().encode_lines
 _decode_fields = msgspec.json.Decoder(Fields).decode
 
 
-@dataclass(frozen=True, slots=True)
-class Bundle:
-    """Readings as columns of one length, in their order.
+def payloads(bundle: Bundle, chosen: Sequence[int] | None = None) -> list[bytes]:
+    """What the devices of all or some of its readings would have sent, each in the city's own form."""
+    places = slice(None) if chosen is None else np.asarray(chosen, dtype=np.intp)
+    columns: list[list[Any]] = []
+    row = 0
+    for _, size in bundle.fields:
+        rows = bundle.values[row : row + max(size, 1), places]
+        columns.append(rows.T.tolist() if size else rows[0].tolist())
+        row += max(size, 1)
+    names = [name for name, _ in bundle.fields]
+    said = [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
+    ts = bundle.ts_ms[places].tolist()  # NaN becomes null: not said
+    if bundle.seq is None:
+        lines = [{"ts": at, "values": values} for at, values in zip(ts, said, strict=True)]
+    else:
+        seqs = [None if seq < 0 else seq for seq in bundle.seq[places].tolist()]
+        lines = [{"ts": at, "seq": seq, "values": v} for at, seq, v in zip(ts, seqs, said, strict=True)]
+    return _lines(lines).split(b"\n")[: len(lines)]
 
-    ``numbers`` are their entities; ``ts_ms`` the device's time, NaN where it sent none; ``values`` (rows, n) the rows
-    of ``fields``, NaN where not said; ``seq`` the device's own numbers, -1 where there are none.
-    """
 
-    fields: Fields
-    numbers: NDArray[np.int32]
-    ts_ms: NDArray[np.float64]
-    values: NDArray[np.float64]
-    seq: NDArray[np.int64] | None = None
-
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-    def part(self, chosen: NDArray[np.intp], numbers: NDArray[np.int32]) -> Bundle:
-        """Some of its readings, under other numbers."""
-        seq = None if self.seq is None else self.seq[chosen]
-        return Bundle(self.fields, numbers, self.ts_ms[chosen], self.values[:, chosen], seq)
-
-    def payloads(self, chosen: Sequence[int] | None = None) -> list[bytes]:
-        """What the devices of all or some of its readings would have sent, each in the city's own form."""
-        places = slice(None) if chosen is None else np.asarray(chosen, dtype=np.intp)
-        columns: list[list[Any]] = []
-        row = 0
-        for _, size in self.fields:
-            rows = self.values[row : row + max(size, 1), places]
-            columns.append(rows.T.tolist() if size else rows[0].tolist())
-            row += max(size, 1)
-        names = [name for name, _ in self.fields]
-        said = [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
-        ts = self.ts_ms[places].tolist()  # NaN becomes null: not said
-        if self.seq is None:
-            lines = [{"ts": at, "values": values} for at, values in zip(ts, said, strict=True)]
-        else:
-            seqs = [None if seq < 0 else seq for seq in self.seq[places].tolist()]
-            lines = [{"ts": at, "seq": seq, "values": v} for at, seq, v in zip(ts, seqs, said, strict=True)]
-        return _lines(lines).split(b"\n")[: len(lines)]
-
-    def entries(self, of: Entry) -> list[Entry]:
-        """The entries that a bundle's entry stands for."""
-        _, channel, source, received_at_s, _ = of
-        payloads = self.payloads()
-        return [
-            Entry(number, channel, source, received_at_s, payload)
-            for number, payload in zip(self.numbers.tolist(), payloads, strict=True)
-        ]
+def apart(entry: Entry, bundle: Bundle) -> list[Entry]:
+    """The entries that the entry of a bundle stands for."""
+    _, channel, source, received_at_s, _ = entry
+    return [
+        Entry(number, channel, source, received_at_s, payload)
+        for number, payload in zip(bundle.numbers.tolist(), payloads(bundle), strict=True)
+    ]
 
 
 def pack(bundle: Bundle) -> bytes:
@@ -154,7 +129,7 @@ def expanded(entries: Iterable[Entry]) -> Iterator[Entry]:
     """Entries with every bundle taken apart: one for each offset."""
     for entry in entries:
         if entry[0] == BUNDLE:
-            yield from unpack(entry[4]).entries(entry)
+            yield from apart(entry, unpack(entry[4]))
         else:
             yield entry
 
@@ -175,7 +150,7 @@ def span(
             if entry[0] != BUNDLE or (together and first <= at and at + held <= stop):
                 found.append((at, entry))
             else:
-                single = unpack(entry[4]).entries(entry)[max(first - at, 0) : stop - at]
+                single = apart(entry, unpack(entry[4]))[max(first - at, 0) : stop - at]
                 found += enumerate(single, start=max(first, at))
         at += held
     return found

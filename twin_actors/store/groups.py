@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from twin_actors.store import bundles
 from twin_actors.store.base import Entry, StoreDamaged
 from twin_actors.store.bundles import BUNDLE
-from twin_actors.store.bundles import unpack as unpack_bundle
 
 _HEAD = struct.Struct("<I")
 PER_ENTRY_BYTES = 21
@@ -98,11 +98,11 @@ def _apart(group: Group) -> Group:
         entities.append(group.entities[at:place])
         payloads += group.payloads(slice(at, place))
         try:
-            bundle = unpack_bundle(group.blob[group.starts[place] : group.ends[place]])
+            bundle = bundles.unpack(group.blob[group.starts[place] : group.ends[place]])
         except ValueError as error:
             raise StoreDamaged(f"the group at offset {group.first} cannot be read: {error}") from error
         entities.append(bundle.numbers)
-        payloads += bundle.payloads()
+        payloads += bundles.payloads(bundle)
         counts[place] = len(bundle)
         at = place + 1
     entities.append(group.entities[at:])

@@ -69,7 +69,8 @@ def free_port() -> int:
 class EmbeddedBroker:
     """A broker bound to the loopback, with its files in ``folder``.
 
-    ``port=0`` takes a free one and keeps it over restarts. ``users`` (name → password) and ``tls`` need Mosquitto.
+    ``port=0`` takes a free one and keeps it over restarts. ``users`` (name → password), ``access`` (the text of an
+    access control list, see ``access.access_list``) and ``tls`` need Mosquitto.
     The process is a session of its own: it survives this one until ``stop``, which any process may call after
     ``attach``. amqtt is for a first hour only: it queues without bound and is slow.
     """
@@ -81,6 +82,7 @@ class EmbeddedBroker:
         port: int = 0,
         *,
         users: Mapping[str, str] | None = None,
+        access: str = "",
         tls: TlsFiles | None = None,
     ) -> None:
         self.folder = Path(folder).resolve()
@@ -92,11 +94,12 @@ class EmbeddedBroker:
                 "Mosquitto is not installed: install it (Debian, Ubuntu: apt install mosquitto), "
                 "or leave the kind at auto"
             )
-        if kind == "amqtt" and (users or tls):
-            raise BrokerFailed("the embedded amqtt has neither users nor TLS: install Mosquitto")
+        if kind == "amqtt" and (users or access or tls):
+            raise BrokerFailed("the embedded amqtt has neither users nor access control nor TLS: install Mosquitto")
         self.kind: Literal["mosquitto", "amqtt"] = kind
         self.port = port
         self._users = dict(users or {})
+        self._access = access
         self._tls = tls
         self.pid: int | None = None
         self._started_at_s = 0.0
@@ -234,6 +237,8 @@ class EmbeddedBroker:
             lines += ["allow_anonymous false", f"password_file {self._write_passwords()}"]
         else:
             lines.append("allow_anonymous true")
+        if self._access:
+            lines.append(f"acl_file {self._write_private('access', self._access)}")
         if self._tls is not None:
             lines += [
                 f"cafile {self._tls.ca_file}",
@@ -247,7 +252,6 @@ class EmbeddedBroker:
 
     def _write_passwords(self) -> Path:
         """Mosquitto's password file: PBKDF2 with SHA-512, as mosquitto_passwd writes it ($7$)."""
-        path = self.folder / "passwords"
         lines = []
         for name, password in self._users.items():
             if ":" in name or "\n" in name:
@@ -256,9 +260,13 @@ class EmbeddedBroker:
             digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, _PASSWORD_ROUNDS, 64)
             salted, hashed = (base64.b64encode(part).decode() for part in (salt, digest))
             lines.append(f"{name}:$7${_PASSWORD_ROUNDS}${salted}${hashed}\n")
+        return self._write_private("passwords", "".join(lines))
+
+    def _write_private(self, name: str, text: str) -> Path:
+        path = self.folder / name
         path.touch(mode=0o600)
         path.chmod(0o600)
-        path.write_text("".join(lines))
+        path.write_text(text)
         return path
 
     def describe(self) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import numpy as np
 from msgspec import UNSET, Raw, UnsetType
 from numpy.typing import NDArray
 
+from twin_actors.core.bundle import Bundle
 from twin_actors.wire.decode import ReadingDecoder, SequenceNumber
 from twin_actors.wire.elements import CANNOT_DECODE, MAX_PAYLOAD_BYTES, elements, is_list
 from twin_actors.wire.faults import explain, quote, seconds
@@ -28,20 +29,6 @@ MOST_KEPT: Final = 1_024
 LONGEST_KEPT: Final = 16_384
 """How many lists of entities are remembered, and of how many bytes at most."""
 _text = msgspec.json.Decoder(str).decode
-
-
-@dataclass(frozen=True, slots=True)
-class Gathered:
-    """Readings of one kind as columns: ``fields`` and ``values`` (rows, n) hold what any of them says, NaN the rest.
-
-    ``numbers`` are their entities, ``ts_ms`` their devices' times (NaN: none), ``seq`` -1 where there is none.
-    """
-
-    fields: tuple[tuple[str, int], ...]
-    numbers: NDArray[np.int32]
-    ts_ms: NDArray[np.float64]
-    values: NDArray[np.float64]
-    seq: NDArray[np.int64] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +45,7 @@ class Stray:
 class Message:
     """A gateway's message taken apart. Every element is in one of the three; those of one entity keep their order."""
 
-    gathered: list[Gathered] = field(default_factory=list)
+    gathered: list[Bundle] = field(default_factory=list)
     singles: list[tuple[int, bytes]] = field(default_factory=list)
     strays: list[Stray] = field(default_factory=list)
 
@@ -148,15 +135,15 @@ class _KindForms:
         ts_ms: NDArray[np.float64],
         values: NDArray[np.float64],
         seq: NDArray[np.int64] | None,
-    ) -> Gathered:
+    ) -> Bundle:
         """Columns without the fields of which nothing is said."""
         said = (values == values).any(axis=1)
         if said.all():
-            return Gathered(self.fields, numbers, ts_ms, values, seq)
+            return Bundle(self.fields, numbers, ts_ms, values, seq)
         places = [slice(slot.start, slot.start + slot.size) for slot in self._slots]
         kept = [number for number, place in enumerate(places) if said[place].any()]
         rows = np.concatenate([values[places[number]] for number in kept])
-        return Gathered(tuple(self.fields[number] for number in kept), numbers, ts_ms, rows, seq)
+        return Bundle(tuple(self.fields[number] for number in kept), numbers, ts_ms, rows, seq)
 
 
 def _rows(slot: Slot, column: list[Any]) -> NDArray[np.float64]:

@@ -20,7 +20,7 @@ from twin_actors.runtime.packing import Delivery, pack
 from twin_actors.runtime.routing import Placed, Routing, Share
 from twin_actors.scenario.catalogue import load_catalogue
 from twin_actors.store import Entry, MemoryStore
-from twin_actors.store.bundles import BUNDLE, Bundle, inputs
+from twin_actors.store.bundles import BUNDLE, inputs
 from twin_actors.wire.decode import ReadingDecoder
 from twin_actors.wire.elements import count_readings
 from twin_actors.wire.gateway import GatewayDecoder
@@ -82,9 +82,8 @@ class SimulatedCity:
     def arrive_together(self, payload: bytes, qos: int = 1) -> None:
         """A gateway's message, as the inbox takes it."""
         message = gateways().decode(payload, RECEIVED_S)
-        for part in message.gathered:
-            self.came += len(part.numbers)
-            bundle = Bundle(part.fields, part.numbers, part.ts_ms, part.values, part.seq)
+        for bundle in message.gathered:
+            self.came += len(bundle)
             self.routing.arrive_together(bundle, RECEIVED_S, qos)
         for entity, single in message.singles:
             assert count_readings(single) == 1
@@ -96,7 +95,7 @@ class SimulatedCity:
         """A batch did not come back: from here on one input at a time, until it is found."""
         share = self.lines[name].share
         if share.under_way:
-            share.careful_until = share.under_way[-1].offset
+            share.beware()
         self.restart(name)
 
     def tell(self, entity: int, channel: Channel, at_s: float, **values: float) -> None:

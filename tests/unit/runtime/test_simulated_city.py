@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections import deque
 from collections.abc import Callable
@@ -232,6 +233,40 @@ def test_a_restart_without_a_snapshot_begins_at_the_beginning_of_the_log_and_cou
     city.drain()
     assert share.reached == 11
     assert_same(city.lines["counters"].actor, city.straight("counters"))
+
+
+@pytest.mark.parametrize("in_memory", [1000, 20])
+def test_only_what_did_not_come_back_is_sent_one_by_one(in_memory: int) -> None:
+    """A killed actor that had applied a hundred readings since its snapshot gets those again in one batch."""
+    city = SimulatedCity(in_memory=in_memory)
+    for number in range(100):
+        city.arrive(number % 2, says(T0 + number, flow_pph=100.0 + number))
+    city.drain()
+    for number in range(5):
+        city.arrive(2, says(T0 + number, flow_pph=100.0 + number))
+    names = [ENTITIES[place] for place in (1, 2)]
+    city.arrive_together(
+        json.dumps([{"entity": name, "ts": T0 * 1000 + 200_000, "flow_pph": 300} for name in names]).encode()
+    )
+    city.commit()
+    city.send("counters")
+    line = city.lines["counters"]
+    assert line.share.inputs_under_way == 7
+    city.suspect("counters")
+    for number in range(3):
+        city.arrive(2, says(T0 + 20 + number, flow_pph=100.0 + number))
+    city.commit()
+    sizes = []
+    while line.share.load:
+        city.send("counters")
+        sizes.append(line.share.inputs_under_way)
+        city.apply("counters")
+        city.answer("counters")
+    known = sizes.index(1)
+    assert sum(sizes[:known]) == 100
+    assert known <= 100 / in_memory + 1
+    assert sizes[known:] == [1] * 7 + [3]
+    assert_same(line.actor, city.straight("counters"))
 
 
 def test_a_reading_that_vanishes_from_the_log_unbalances_the_ledger() -> None:

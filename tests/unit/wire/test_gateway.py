@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tests.chaos.mutations import broken_bytes, broken_document
 from tests.unit.wire.test_decode import AIR, DECODER, MS, NOW_S, payload_of
-from twin_actors.store.bundles import Bundle
+from twin_actors.store import bundles
 from twin_actors.wire.decode import ReadingDecoder
 from twin_actors.wire.gateway import GatewayDecoder, Message
 
@@ -39,9 +39,8 @@ def kind_of(number: int) -> ReadingDecoder:
 def by_entity(message: Message) -> dict[int, list[bytes]]:
     """What each entity was sent, in order, as single messages."""
     said: dict[int, list[bytes]] = {}
-    for part in message.gathered:
-        bundle = Bundle(part.fields, part.numbers, part.ts_ms, part.values, part.seq)
-        for number, payload in zip(part.numbers.tolist(), bundle.payloads(), strict=True):
+    for bundle in message.gathered:
+        for number, payload in zip(bundle.numbers.tolist(), bundles.payloads(bundle), strict=True):
             said.setdefault(number, []).append(payload)
     for number, payload in message.singles:
         said.setdefault(number, []).append(payload)

@@ -11,6 +11,7 @@ from twin_actors.cli.rendering.wanted import (
     GRACE_S,
     HEALTHY,
     HOME,
+    IN_IMAGE,
     MOSQUITTO_HEALTHY,
     MOSQUITTO_IMAGE,
     MOSQUITTO_START,
@@ -31,7 +32,7 @@ from twin_actors.cli.rendering.wanted import (
     image_files,
     launch_arguments,
     launch_environment,
-    mosquitto_conf,
+    mosquitto_files,
     overlay,
     ray_start,
     requested,
@@ -92,7 +93,7 @@ def render(cluster: Cluster) -> list[File]:
         *image_files(),
     ]
     if cluster.broker:
-        made.append(mosquitto_conf(data="/mosquitto/data", passwords="/mosquitto/data/passwords"))
+        made += mosquitto_files(cluster, **IN_IMAGE)
     return made
 
 
@@ -118,7 +119,11 @@ def _mosquitto() -> dict[str, Any]:
         "init": True,
         "command": ["sh", "-c", MOSQUITTO_START.replace("$", "$$")],
         "environment": requested([BROKER_PASSWORD]),
-        "volumes": ["mosquitto:/mosquitto/data", "./mosquitto.conf:/mosquitto/config/mosquitto.conf:ro"],
+        "volumes": [
+            "mosquitto:/mosquitto/data",
+            "./mosquitto.conf:/mosquitto/config/mosquitto.conf:ro",
+            "./mosquitto.acl:/mosquitto/config/mosquitto.acl:ro",
+        ],
         "ports": [f"${{MQTT_ADDRESS:-0.0.0.0}}:{MQTT_PORT}:{MQTT_PORT}"],
         "ulimits": {"nofile": {"soft": OPEN_FILES, "hard": OPEN_FILES}},
         "restart": "unless-stopped",

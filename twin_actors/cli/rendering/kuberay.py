@@ -12,6 +12,7 @@ from twin_actors.cli.rendering.wanted import (
     GRACE_S,
     HEALTHY,
     HOME,
+    IN_IMAGE,
     LEAVE,
     MOSQUITTO_HEALTHY,
     MOSQUITTO_IMAGE,
@@ -33,7 +34,7 @@ from twin_actors.cli.rendering.wanted import (
     image_files,
     launch_arguments,
     launch_environment,
-    mosquitto_conf,
+    mosquitto_files,
     overlay,
     store_url,
 )
@@ -46,9 +47,8 @@ def render(cluster: Cluster) -> list[File]:
     """All files: build the image, push it, then ``kubectl apply -f secret.yaml -f cluster-kuberay.yaml``."""
     head = f"{cluster.city}-head-svc:{PORTS['port']}"  # the service that KubeRay makes for the head
     documents = [_folder(cluster), _ray_cluster(cluster), _launcher(cluster, head)]
-    conf = mosquitto_conf(data="/mosquitto/data", passwords="/mosquitto/data/passwords")
     if cluster.broker:
-        documents += _mosquitto(cluster, conf.text)
+        documents += _mosquitto(cluster)
     if cluster.store:
         documents += _postgres(cluster)
     text = dumped(
@@ -198,7 +198,7 @@ def _folder(cluster: Cluster) -> dict[str, Any]:
     }
 
 
-def _mosquitto(cluster: Cluster, conf: str) -> list[dict[str, Any]]:
+def _mosquitto(cluster: Cluster) -> list[dict[str, Any]]:
     name = "mosquitto"
     container = {
         "name": name,
@@ -219,7 +219,7 @@ def _mosquitto(cluster: Cluster, conf: str) -> list[dict[str, Any]]:
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": _meta(cluster, name),
-        "data": {"mosquitto.conf": conf},
+        "data": {file.path: file.text for file in mosquitto_files(cluster, **IN_IMAGE)},
     }
     return [settings, *_stateful(cluster, name, container, MQTT_PORT, user=1883, volumes=volumes)]
 

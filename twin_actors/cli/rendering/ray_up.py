@@ -13,7 +13,7 @@ from twin_actors.cli.rendering.wanted import (
     File,
     dumped,
     env_file,
-    mosquitto_conf,
+    mosquitto_files,
     overlay,
     ray_start,
     store_url,
@@ -67,7 +67,12 @@ def render(cluster: Cluster) -> list[File]:
         File(path="wheels/README.md", text=template("wheels.md")),
     ]
     if cluster.broker:
-        made.append(mosquitto_conf(data="/var/lib/mosquitto", passwords="/etc/mosquitto/city.passwords"))
+        made += mosquitto_files(
+            cluster,
+            data="/var/lib/mosquitto",
+            passwords="/etc/mosquitto/city.passwords",
+            access="/etc/mosquitto/city.acl",
+        )
     return made
 
 

@@ -81,7 +81,7 @@ class Cluster:
     """What is to be rendered. ``files`` are the scenario's, in their order, below the folder's ``scenario/``.
 
     ``broker`` and ``store`` say whether the cluster brings its own (else the scenario names one that runs already);
-    ``broker_keeps`` is what the scenario says of any broker: qos, protocol;
+    ``broker_keeps`` is what the scenario says of any broker: qos, protocol; ``access`` is who may do what at ours;
     ``secrets`` are the values by environment variable, ``actors`` the number of twin actors.
     """
 
@@ -95,6 +95,7 @@ class Cluster:
     broker: bool
     store: bool
     broker_keeps: Mapping[str, Any] = field(default_factory=dict)
+    access: str = ""
     secrets: Mapping[str, str] = field(repr=False)
     image: str
     shared: str
@@ -187,13 +188,14 @@ def store_url(cluster: Cluster, host: str) -> str:
     return f"postgresql://{USER}@{host}:{STORE_PORT}/{USER}?schema={cluster.schema}"
 
 
-def mosquitto_conf(*, data: str, passwords: str) -> File:
-    """Mosquitto's configuration; with its defaults it drops messages that it has acknowledged."""
+def mosquitto_files(cluster: Cluster, *, data: str, passwords: str, access: str) -> tuple[File, File]:
+    """Mosquitto's configuration (by default it drops messages that it has acknowledged) and access control list."""
     lines = [
         "# Queues are limited by bytes, not by a thousand messages, and survive a restart.",
         f"listener {MQTT_PORT}",
         "allow_anonymous false",
         f"password_file {passwords}",
+        f"acl_file {access}",
         "set_tcp_nodelay true",
         "max_inflight_messages 0",
         "max_queued_messages 0",
@@ -206,15 +208,21 @@ def mosquitto_conf(*, data: str, passwords: str) -> File:
         "connection_messages false",
         "sys_interval 5",
     ]
-    return File(path="mosquitto.conf", text="\n".join(lines) + "\n")
+    conf = File(path="mosquitto.conf", text="\n".join(lines) + "\n")
+    return conf, File(path="mosquitto.acl", text=cluster.access)
 
 
+IN_IMAGE = {"data": "/mosquitto/data", "passwords": "/mosquitto/data/passwords", "access": "/mosquitto/data/access"}
 MOSQUITTO_START = (
-    f'mosquitto_passwd -c -b /mosquitto/data/passwords {USER} "${BROKER_PASSWORD}" '
-    "&& chown mosquitto:mosquitto /mosquitto/data/passwords "
+    f"touch {IN_IMAGE['passwords']} "
+    f'&& mosquitto_passwd -b {IN_IMAGE["passwords"]} {USER} "${BROKER_PASSWORD}" '
+    f"&& cp /mosquitto/config/mosquitto.acl {IN_IMAGE['access']} "
+    f"&& chmod 600 {IN_IMAGE['passwords']} {IN_IMAGE['access']} "
+    f"&& chown mosquitto:mosquitto {IN_IMAGE['passwords']} {IN_IMAGE['access']} "
     "&& exec mosquitto -c /mosquitto/config/mosquitto.conf"
 )
-"""Shell, in the official image: its password file is made from the environment, so that no file holds the password."""
+"""Shell, in the official image: the city's password comes from the environment, so that no file holds it in clear;
+users that were added to the password file stay."""
 MOSQUITTO_HEALTHY = (
     f"mosquitto_sub -p {MQTT_PORT} -u {USER} -P \"${BROKER_PASSWORD}\" -t '$SYS/broker/uptime' -C 1 -W 4"
 )
