@@ -105,6 +105,7 @@ CALM = {
 }
 """What Ray of one machine looks at some ten times a second though nothing happens; see docs/benchmarks.md, idle city."""
 
+
 _STARTED: list[subprocess.Popen[bytes]] = []
 """What this process has started to outlive it: Python warns of every child that it lets go while that still runs."""
 
