@@ -17,6 +17,7 @@ from twin_actors.runtime.numbering import numbers_for
 from twin_actors.runtime.placement import LaunchRefused, check_memory, free_memory_bytes
 from twin_actors.runtime.plan import NEXT_FILE, PLAN_FILE, CityPlan
 from twin_actors.runtime.repacking import PLAN_KEY, KeptPlan, repack
+from twin_actors.runtime.sizing import Sizing
 from twin_actors.scenario.model import Scenario
 from twin_actors.store import Store
 
@@ -26,9 +27,13 @@ class ChangeRefused(RuntimeError):
 
 
 def planned(
-    store: Store, old: CityPlan, scenario: Scenario, renamed: Mapping[str, str], split: str = ""
-) -> tuple[CityPlan, Change]:
-    """The city after a change, on paper. Raises ChangeRefused, and ValueError for names and actors that do not fit."""
+    store: Store, old: CityPlan, scenario: Scenario, renamed: Mapping[str, str], split: str = "",
+    sizes: Mapping[str, Sizing] | None = None,
+) -> tuple[CityPlan, Change]:  # fmt: skip
+    """The city after a change, on paper; ``sizes`` as ``packed_anew`` takes them.
+
+    Raises ChangeRefused, and ValueError for names and actors that do not fit.
+    """
     change = difference(old.scenario, scenario, renamed)
     if change.refused:
         raise ChangeRefused(
@@ -40,7 +45,7 @@ def planned(
     was = {entity.id: renamed.get(entity.id, entity.id) for entity in scenario.entities}
     known_before = {entity.id for entity in old.scenario.entities}
     stays = {new: before for new, before in was.items() if before in known_before}
-    actors = packed_anew(old, scenario, stays, split)
+    actors = packed_anew(old, scenario, stays, split, sizes)
     more = len(actors) - len(old.actors)
     if scenario.cluster is None and more > 0:
         try:

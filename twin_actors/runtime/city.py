@@ -323,6 +323,11 @@ class City(Reshaped, Remembered, Recorded, Asking):
         """One row a node that can hold twin actors: its state, how many it holds, memory, readings a second, labels."""
         return relocating.nodes(self._call)
 
+    def sizes(self) -> pd.DataFrame:
+        """One row a kind: how many of its twins share an actor, which bound decided that and from what figures, and
+        what was measured: readings a second of all, time of a reading (µs), memory of a twin (bytes)."""
+        return relocating.sizes(self._call)
+
     def moves(self, last: int = 10) -> pd.DataFrame:
         """The last twin actors that were moved: from which node to which, why, and how long their readings waited."""
         return relocating.moves(self._call, last)

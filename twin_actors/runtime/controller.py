@@ -25,6 +25,7 @@ from twin_actors.runtime.patience import patiently
 from twin_actors.runtime.placement import LaunchRefused
 from twin_actors.runtime.placing import Placer
 from twin_actors.runtime.plan import CityPlan
+from twin_actors.runtime.sizing import Sizing, keep_sizes, kept_sizes, sizes_for
 from twin_actors.runtime.whereabouts import Whereabouts
 from twin_actors.scenario.model import Scenario
 from twin_actors.store import StoreDamaged, StoreUnavailable
@@ -50,6 +51,7 @@ class Controller:
         self._crew = Crew(folder, namespace, self._plan, self._whereabouts)
         self._placer = Placer(self._crew, self._whereabouts, self._end_if_outdated)
         self._tending = self._crew.lock  # held by whoever creates or ends actors
+        self._sizing = patiently(lambda: kept_sizes(self._store))
         self._answered = 0
         self._phase = "idle"
         self._error = ""
@@ -71,7 +73,29 @@ class Controller:
             "audit": self._auditor.report(),
             "history": self._historian.report(),
             "moves": self._placer.moves(0),
+            "nodes": self._placer.nodes(),
         }
+
+    def sizes(self) -> list[dict[str, Any]]:
+        """One line per kind: how many of its twins share an actor, which bound decided that, and what was measured."""
+        scenario, measured = self._plan.scenario, self._placer.measured
+        lines = []
+        for kind in scenario.kinds_used():
+            sizing, found = self._sizing.get(kind), measured.get(kind)
+            fixed = scenario.placement.of(kind)
+            lines.append(
+                {
+                    "kind": kind,
+                    "twins": sum(entity.kind == kind for entity in scenario.entities),
+                    "per_actor": sizing.twins if sizing else fixed,
+                    "bound": sizing.bound if sizing else "fixed",
+                    "says": sizing.says if sizing else "as the scenario says",
+                    "readings_per_s": found.readings_per_s if found else None,
+                    "reading_us": found.reading_us if found else None,
+                    "twin_bytes": found.twin_bytes if found else None,
+                }
+            )
+        return lines
 
     def nodes(self) -> list[dict[str, Any]]:
         """One line per node that can hold twin actors."""
@@ -171,7 +195,9 @@ class Controller:
         with self._placer.still(), self._tending:  # no twin actor is on its way to another node
             if self._phase != "running":
                 raise ChangeRefused(f"the city is {self._phase}: try again when it runs")
-            new, change = planned(self._store, self._plan, Scenario.from_json(scenario), renamed, split)
+            wanted = Scenario.from_json(scenario)
+            sizes = self._sizes(wanted)
+            new, change = planned(self._store, self._plan, wanted, renamed, split, sizes)
             try:
                 self._placer.check_labels(wanted_by(new))
             except LaunchRefused as error:
@@ -181,10 +207,23 @@ class Controller:
                 self._phase = "changing"
                 try:
                     self._carry_out(new)
+                    self._keep_sizes(sizes)
                     self._create_all()
                 finally:
                     self._phase = "running"
             return change
+
+    def _sizes(self, scenario: Scenario) -> dict[str, Sizing]:
+        """How 'auto' would pack these twins now. Raises ChangeRefused while the store is away."""
+        try:
+            before = kept_sizes(self._store)
+        except StoreUnavailable as error:
+            raise ChangeRefused(f"the store is away, try again later: {error}") from error
+        return sizes_for(scenario, self._placer.capacity(), self._placer.measured, before)
+
+    def _keep_sizes(self, sizes: dict[str, Sizing]) -> None:
+        patiently(lambda: keep_sizes(self._store, sizes))
+        self._sizing = sizes
 
     def _finish_change(self) -> None:
         """Carry out a change that was cut short; one that cannot be is given up, and the city goes on as it was."""

@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -16,9 +17,11 @@ from ray.exceptions import RayError
 
 from twin_actors.runtime.balancing import Move, Plan, Room, Standing, evacuated, evened, seated, suits
 from twin_actors.runtime.crew import AGGREGATOR, Crew, Wanted
+from twin_actors.runtime.measuring import Measured, Meter
 from twin_actors.runtime.moving import AWAY, Mover
 from twin_actors.runtime.nodes import Node, living_nodes, shown_labels
 from twin_actors.runtime.placement import OTHER_BYTES, LaunchRefused
+from twin_actors.runtime.sizing import Capacity, capacity_here, capacity_of
 from twin_actors.runtime.whereabouts import Place, Whereabouts
 from twin_actors.store import StoreUnavailable
 
@@ -27,6 +30,8 @@ log = logging.getLogger(__name__)
 LOOK_EVERY_S, LOOK_ALONE_EVERY_S = 0.5, 2.0
 """How often the nodes are looked at: one that has got SIGTERM lives for 30 s at most, and a lone one has no other."""
 RATES_EVERY_S = 5.0
+KEEP_EVERY_S = 60.0
+"""How often what was measured goes into the store, and once more at the end."""
 CALM_S = 5.0
 """How long nodes must not have changed before actors move by themselves: several often join at once."""
 AT_ONCE, AT_ONCE_LEAVING = 2, 8
@@ -51,9 +56,8 @@ class Placer:
         self._ordered: list[Move] = []
         self._lock = threading.Lock()
         self._turn = threading.Lock()  # held while anything is moved
-        self._received: dict[str, tuple[float, int]] = {}
-        self._rates: dict[str, float] = {}
-        self._rated_at = float("-inf")
+        self._meter = Meter(whereabouts.measured())
+        self._rated_at = self._kept_at = float("-inf")
         self._stranded: tuple[str, ...] = ()
         self._left: dict[str, list[str]] = {}  # by closed node, who is still there
         self._trouble = ""
@@ -118,6 +122,21 @@ class Placer:
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(timeout=10.0)
+            try:
+                self._measure(last=True)
+            except StoreUnavailable as error:
+                log.warning("the last minute of measured rates is not kept: %s", error)
+
+    @property
+    def measured(self) -> Mapping[str, Measured]:
+        """What the twins of every kind take."""
+        return self._meter.measured
+
+    def capacity(self) -> Capacity:
+        """What there is for twin actors, those that live now included."""
+        if self._crew.plan.scenario.cluster is not None:
+            return capacity_of([(room.cores, room.capacity_bytes) for room in self._rooms() if not room.closed])
+        return capacity_here(-sum(hello.memory_bytes for hello in list(self._crew.hellos.values())))
 
     # -- what people ask ---------------------------------------------------------------------------------------
 
@@ -231,8 +250,8 @@ class Placer:
                 self._whereabouts.wished.pop(name, None)
         self._whereabouts.see(seen)
         self._whereabouts.forget_all_but(set(self._crew.twin_actors))
-        if len(self._nodes) > 1 and time.monotonic() - self._rated_at >= RATES_EVERY_S:
-            self._rate()
+        if time.monotonic() - self._rated_at >= RATES_EVERY_S:
+            self._measure()
 
     def _work(self) -> bool:
         """One group of moves, the most urgent there is; False when nothing is to be done now."""
@@ -357,7 +376,7 @@ class Placer:
             Standing(
                 actor=name,
                 memory_bytes=self._crew.reserved_bytes(name),
-                rate=self._rates.get(name, 0.0),
+                rate=self._meter.rates.get(name, 0.0),
                 node=self._place_of(name),
                 labels=wanted.labels,
             )
@@ -372,16 +391,20 @@ class Placer:
             lines |= status["actors"]
         return lines
 
-    def _rate(self) -> None:
-        """How many readings a second have arrived for every twin actor since the last time."""
+    def _measure(self, *, last: bool = False) -> None:
+        """Ask the routers what has arrived, and keep it now and then. Raises StoreUnavailable."""
         with suppress(ValueError, RayError, TimeoutError):
+            asked = [self._crew.find(router).received_by_kind.remote() for router in self._crew.routers]
+            lines, received = self._lines(), Counter[str]()
+            for counts in ray.get(asked, timeout=CALL_S):
+                received.update(counts)
+            memory = {name: hello.memory_bytes for name, hello in self._crew.hellos.items()}
             now = time.monotonic()
-            for name, line in self._lines().items():
-                then, before = self._received.get(name, (now, 0))
-                if now > then:
-                    self._rates[name] = max(line["received"] - before, 0) / (now - then)
-                self._received[name] = (now, line["received"])
+            self._meter.take(now, lines, received, self._crew.kinds, memory)
             self._rated_at = now
+        if last or self._rated_at - self._kept_at >= KEEP_EVERY_S:
+            self._whereabouts.keep_measured(self._meter.measured)
+            self._kept_at = self._rated_at
 
 
 def _free(node: Node) -> int:

@@ -19,6 +19,8 @@ NODE_COLUMNS = (
     "node", "address", "state", "actors", "memory_bytes", "capacity_bytes", "readings_per_s", "cores", "labels", "left",
 )  # fmt: skip
 
+SIZE_COLUMNS = ("kind", "twins", "per_actor", "bound", "says", "readings_per_s", "reading_us", "twin_bytes")
+
 
 class Stranded(RuntimeError):
     """Twin actors cannot leave a node because no open node has room, or the labels, for them."""
@@ -27,6 +29,11 @@ class Stranded(RuntimeError):
 def nodes(call: Call) -> pd.DataFrame:
     """One row per node that can hold twin actors."""
     return _frame(call("controller", "nodes"), NODE_COLUMNS).set_index("node")
+
+
+def sizes(call: Call) -> pd.DataFrame:
+    """One row per kind."""
+    return _frame(call("controller", "sizes"), SIZE_COLUMNS).set_index("kind")
 
 
 def moves(call: Call, last: int) -> pd.DataFrame:
