@@ -325,7 +325,7 @@ class City(Reshaped, Remembered, Recorded, Asking):
 
     def sizes(self) -> pd.DataFrame:
         """One row a kind: how many of its twins share an actor, which bound decided that and from what figures, and
-        what was measured: readings a second of all, time of a reading (µs), memory of a twin (bytes)."""
+        what was measured: readings a second of all, over how long (s), time of a reading (µs), memory of a twin (bytes)."""
         return relocating.sizes(self._call)
 
     def moves(self, last: int = 10) -> pd.DataFrame:

@@ -91,6 +91,7 @@ class Controller:
                     "bound": sizing.bound if sizing else "fixed",
                     "says": sizing.says if sizing else "as the scenario says",
                     "readings_per_s": found.readings_per_s if found else None,
+                    "measured_s": found.over_s if found else None,
                     "reading_us": found.reading_us if found else None,
                     "twin_bytes": found.twin_bytes if found else None,
                 }

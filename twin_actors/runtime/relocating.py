@@ -19,7 +19,17 @@ NODE_COLUMNS = (
     "node", "address", "state", "actors", "memory_bytes", "capacity_bytes", "readings_per_s", "cores", "labels", "left",
 )  # fmt: skip
 
-SIZE_COLUMNS = ("kind", "twins", "per_actor", "bound", "says", "readings_per_s", "reading_us", "twin_bytes")
+SIZE_COLUMNS = (
+    "kind",
+    "twins",
+    "per_actor",
+    "bound",
+    "says",
+    "readings_per_s",
+    "measured_s",
+    "reading_us",
+    "twin_bytes",
+)
 
 
 class Stranded(RuntimeError):
