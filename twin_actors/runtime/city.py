@@ -324,8 +324,11 @@ class City(Reshaped, Remembered, Recorded, Asking):
         return relocating.nodes(self._call)
 
     def sizes(self) -> pd.DataFrame:
-        """One row a kind: how many of its twins share an actor, which bound decided that and from what figures, and
-        what was measured: readings a second of all, over how long (s), time of a reading (µs), memory of a twin (bytes)."""
+        """One row a kind: how many of its twins share an actor, which bound decided that and from what figures.
+
+        Beside it what was measured: readings a second of all twins of the kind together, over how long (s), the time of
+        a reading in its twin actor (µs) and the memory of a twin (bytes); None where that is not known.
+        """
         return relocating.sizes(self._call)
 
     def moves(self, last: int = 10) -> pd.DataFrame:

@@ -149,6 +149,7 @@ class Placer:
                 "address": self._nodes[room.node].address,
                 "state": "leaving" if self._nodes[room.node].leaving else "closed" if room.closed else "open",
                 "actors": sum(each.node == room.node for each in standing),
+                "twins": sum(self._crew.twin_actors[each.actor].twins for each in standing if each.node == room.node),
                 "memory_bytes": sum(each.memory_bytes for each in standing if each.node == room.node),
                 "capacity_bytes": room.capacity_bytes,
                 "readings_per_s": round(sum(each.rate for each in standing if each.node == room.node), 1),
@@ -198,6 +199,8 @@ class Placer:
             "under_way": list(self._mover.under_way),
             "count": self._mover.count,
             "stranded": list(self._stranded),
+            "ends": [(outcome, reason, count) for (outcome, reason), count in self._mover.ends.items()],
+            "longest_wait_s": self._mover.longest_wait_s,
             "trouble": self._trouble,
             "ended": ended,
         }
