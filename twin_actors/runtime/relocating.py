@@ -16,8 +16,8 @@ Call = Callable[..., Any]
 FOLLOW_EVERY_S = 0.2
 MOVE_COLUMNS = ("actor", "source", "target", "why", "outcome", "at_s", "waited_s", "snapshot_s")
 NODE_COLUMNS = (
-    "node", "address", "state", "actors", "twins", "memory_bytes", "capacity_bytes", "readings_per_s", "cores", "labels",
-    "left",
+    "node", "address", "state", "actors", "twins", "memory_bytes", "capacity_bytes", "readings_per_s", "cores",
+    "labels", "left",
 )  # fmt: skip
 
 SIZE_COLUMNS = (
