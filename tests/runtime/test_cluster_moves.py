@@ -23,6 +23,10 @@ pytestmark = [pytest.mark.timeout(280), pytest.mark.skipif(bool(why_not()), reas
 TWINS, PER_ACTOR = 24, 4
 
 
+def stranded(city):
+    return city.status()["controller"]["moves"]["stranded"]
+
+
 def intents(store):
     return msgspec.msgpack.decode(store.get(MOVES_KEY) or b"\x80")
 
@@ -124,6 +128,39 @@ def test_labels_are_obeyed_by_launch_death_and_drain(tmp_path):
             assert ledger.balanced
             assert ledger.applied == 2
             eventually(lambda: city["substation/s-001"].reported.load_mw == 8.0)
+
+            # other labels while the city runs: who finds no node stays and says so, and goes when one joins
+            path.write_text(text.replace("[east, south]", "north"))
+            shown = city.apply(path, dry_run=True)
+            assert shown.stranded == {labelled: east.address}
+            assert f"! {labelled} stays on {east.address}" in "\n".join(shown.lines())
+            assert city.apply(path).stranded == {labelled: east.address}
+            eventually(lambda: stranded(city) == [labelled], within_s=20)
+            assert {each.value for each in city.metrics() if each.metric.name.endswith("stranded_actors")} == {1}
+            assert address() == east.address
+            pid = city.actors().loc[labelled, "pid"]
+            north = nodes.add_worker("zone=north")
+            eventually(lambda: address() == north.address, within_s=30, says="it goes where its labels are")
+            eventually(lambda: not stranded(city), within_s=20)
+            last = city.moves(1).iloc[0]
+            assert (last["actor"], last["why"], last["outcome"]) == (labelled, "labels", "finished")
+
+            path.write_text(text.replace("[east, south]", "east"))
+            shown = city.apply(path, dry_run=True)
+            assert shown.moves == {labelled: (north.address, east.address)}
+            others = city.actors()["pid"].drop(labelled)
+            assert city.apply(path).moves == shown.moves
+            eventually(lambda: address() == east.address, within_s=30)
+            actors = city.actors()["pid"]
+            assert actors.drop(labelled).to_dict() == others.to_dict(), "nobody else is touched"
+            assert actors[labelled] != pid
+            assert settled(city, 2) == ledger
+            assert city["substation/s-001"].reported.load_mw == 8.0
+            ended = {each.values[1:]: each.value for each in city.metrics() if "moves_ended" in each.metric.name}
+            assert ended["moved", "as_planned"] >= 3, "from the east, to the north, and back"
+            held = {each.values[1]: each.value for each in city.metrics() if each.metric.name.endswith("node_twins")}
+            assert sum(held.values()) == 10
+            assert held[east.address] >= 2
 
 
 @pytest.mark.slow

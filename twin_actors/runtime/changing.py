@@ -27,6 +27,8 @@ class Change:
     """What a change comes to. ``renamed`` has old ids by new ones, ``changed`` says in words what is new of an entity.
 
     ``sections`` are other parts of the scenario that change, ``refused`` those that a running city cannot take over.
+    ``moves`` has, by twin actor, the nodes between which other ``placement.labels`` make it go afterwards; those in
+    ``stranded`` (by their node) would have to go too, but stay, because no open node has the labels and room.
     """
 
     added: tuple[str, ...] = ()
@@ -35,6 +37,8 @@ class Change:
     changed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     sections: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
+    moves: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    stranded: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def empty(self) -> bool:
@@ -48,6 +52,11 @@ class Change:
             *(f"> {old} → {new}" for new, old in self.renamed.items()),
             *(f"~ {entity}: {words}" for entity, said in self.changed.items() for words in said),
             *(f"~ {section}" for section in self.sections),
+            *(f"~ {actor} moves from {source} to {target}" for actor, (source, target) in self.moves.items()),
+            *(
+                f"! {actor} stays on {node}: no open node has room and the labels it wants; it moves when one does"
+                for actor, node in self.stranded.items()
+            ),
             *(f"! {section}: needs 'twin-actors down' and 'up'" for section in self.refused),
         ]
 

@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -196,13 +196,7 @@ class Controller:
         with self._placer.still(), self._tending:  # no twin actor is on its way to another node
             if self._phase != "running":
                 raise ChangeRefused(f"the city is {self._phase}: try again when it runs")
-            wanted = Scenario.from_json(scenario)
-            sizes = self._sizes(wanted)
-            new, change = planned(self._store, self._plan, wanted, renamed, split, sizes)
-            try:
-                self._placer.check_labels(wanted_by(new))
-            except LaunchRefused as error:
-                raise ChangeRefused(str(error)) from error
+            new, change, sizes = self._planned(scenario, renamed, split)
             if not change.empty or split:
                 applying.begin(Path(self._folder), new)
                 self._phase = "changing"
@@ -213,6 +207,34 @@ class Controller:
                 finally:
                     self._phase = "running"
             return change
+
+    def preview(self, scenario: bytes, renamed: Mapping[str, str]) -> Change:
+        """What ``change`` would come to, with nothing done about it. Raises what it would raise."""
+        return self._planned(scenario, renamed, "")[1]
+
+    def _planned(
+        self, scenario: bytes, renamed: Mapping[str, str], split: str
+    ) -> tuple[CityPlan, Change, dict[str, Sizing]]:
+        """The next plan, what it changes, the sizes it goes by. Raises ChangeRefused, ValueError."""
+        wanted = Scenario.from_json(scenario)
+        sizes = self._sizes(wanted)
+        new, change = planned(self._store, self._plan, wanted, renamed, split, sizes)
+        actors, living_on = wanted_by(new), untouched(self._plan, new)
+        try:
+            self._placer.check_labels({name: each for name, each in actors.items() if name not in living_on})
+        except LaunchRefused as error:
+            raise ChangeRefused(str(error)) from error
+        plan = self._placer.relabelling({name: each for name, each in actors.items() if name in living_on})
+        shown, places = self._placer.shown_node, self._whereabouts.places
+        return (
+            new,
+            replace(
+                change,
+                moves={move.actor: (shown(move.source), shown(move.target)) for move in plan.moves},
+                stranded={name: shown(places[name].node) for name in plan.stranded},
+            ),
+            sizes,
+        )
 
     def _sizes(self, scenario: Scenario) -> dict[str, Sizing]:
         """How 'auto' would pack these twins now. Raises ChangeRefused while the store is away."""

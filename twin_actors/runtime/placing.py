@@ -9,13 +9,24 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import ray
 from ray.exceptions import RayError
 
-from twin_actors.runtime.balancing import Move, Plan, Room, Standing, evacuated, evened, seated, suits
+from twin_actors.runtime.balancing import (
+    Move,
+    Plan,
+    Room,
+    Standing,
+    astray,
+    evacuated,
+    evened,
+    of_actors,
+    seated,
+    suits,
+)
 from twin_actors.runtime.crew import AGGREGATOR, Crew, Wanted
 from twin_actors.runtime.measuring import Measured, Meter
 from twin_actors.runtime.moving import AWAY, Mover
@@ -39,6 +50,8 @@ AT_ONCE, AT_ONCE_LEAVING = 2, 8
 end, since each takes a second or so."""
 PAUSE_S = 0.2
 """Between two groups, so that others get their turn."""
+AGAIN_S = 30.0
+"""After which an actor is tried again that did not come to rest, or could not be saved, when its labels called it."""
 CALL_S = 5.0
 STOP_S = 12.0
 STILL_S = 120.0
@@ -58,7 +71,9 @@ class Placer:
         self._turn = threading.Lock()  # held while anything is moved
         self._meter = Meter(whereabouts.measured())
         self._rated_at = self._kept_at = float("-inf")
-        self._stranded: tuple[str, ...] = ()
+        self._stranded: tuple[str, ...] = ()  # on nodes that are closed
+        self._astray: tuple[str, ...] = ()  # on nodes without the labels that they want, and nowhere to go
+        self._again_at: dict[str, float] = {}  # when one that did not move to its labels is tried again
         self._left: dict[str, list[str]] = {}  # by closed node, who is still there
         self._trouble = ""
         self._stopping = threading.Event()
@@ -74,10 +89,11 @@ class Placer:
         Raises LaunchRefused where no node has the labels that a kind wants, with those that there are.
         """
         self._look()
-        self.check_labels(self._crew.twin_actors)
+        there = self._crew.living()
+        # those that live stay where they are when no node has what they want by now
+        self.check_labels({name: wanted for name, wanted in self._crew.twin_actors.items() if name not in there})
         if len(self._rooms()) < 2:
             return
-        there = self._crew.living()
         standing = [
             Standing(
                 actor=name,
@@ -103,6 +119,20 @@ class Placer:
                     f"{shown_labels(self._nodes.values())}. Start its node with ray start --labels "
                     f"{said.split(' or ')[0]}, or change the scenario"
                 )
+
+    def relabelling(self, twin_actors: Mapping[str, Wanted]) -> Plan:
+        """Where those of these that live would have to go because of what is wanted of their nodes."""
+        standing = [
+            replace(each, labels=twin_actors[each.actor].labels)
+            for each in self._standing()
+            if each.actor in twin_actors
+        ]
+        rooms = self._rooms()
+        return of_actors(evacuated(rooms, standing), astray(rooms, standing))
+
+    def shown_node(self, node: str) -> str:
+        """A node as people know it."""
+        return self._nodes[node].address if node in self._nodes else node[:8]
 
     @contextmanager
     def still(self, within_s: float = STILL_S) -> Iterator[None]:
@@ -188,8 +218,7 @@ class Placer:
         self._left[closing] = [each.actor for each in self._standing() if each.node == closing]
         self._whereabouts.close_node(closing)
         rooms, standing = self._rooms(), self._standing()
-        plan = evacuated(rooms, standing)
-        return _said(Plan(tuple(move for move in plan.moves if move.source == closing), plan.stranded))
+        return _said(of_actors(evacuated(rooms, standing), self._left[closing]))
 
     def moves(self, last: int = 100) -> dict[str, Any]:
         """What waits, what is under way, and the last that have come to an end."""
@@ -198,7 +227,8 @@ class Placer:
             "waiting": len(self._ordered),
             "under_way": list(self._mover.under_way),
             "count": self._mover.count,
-            "stranded": list(self._stranded),
+            "stranded": [*self._stranded, *self._astray],
+            "astray": list(self._astray),
             "ends": [(outcome, reason, count) for (outcome, reason), count in self._mover.ends.items()],
             "longest_wait_s": self._mover.longest_wait_s,
             "trouble": self._trouble,
@@ -264,6 +294,12 @@ class Placer:
             return True
         if self._move_others():
             return True
+        misplaced = self._misplaced()
+        if misplaced:
+            self._mover.carry_out(misplaced[:AT_ONCE], "labels", must=False)
+            for move in misplaced[:AT_ONCE]:
+                self._again_at[move.actor] = time.monotonic() + AGAIN_S
+            return True
         with self._lock:
             group, self._ordered = self._ordered[:AT_ONCE], self._ordered[AT_ONCE:]
         if not group and self._is_time_to_even_out():
@@ -288,11 +324,20 @@ class Placer:
             self._left[node] = [each.actor for each in standing if each.node == node]
         if not any(self._left[node] for node in closed):
             return []
-        plan = evacuated(self._rooms(), standing)
+        plan = of_actors(evacuated(self._rooms(), standing), [name for node in closed for name in self._left[node]])
         if plan.stranded and plan.stranded != self._stranded:
             log.error("no open node has room for %s: add one, or open one again", ", ".join(plan.stranded[:5]))
         self._stranded = plan.stranded
-        return [move for move in plan.moves if move.source in closed]
+        return list(plan.moves)
+
+    def _misplaced(self) -> list[Move]:
+        """Moves of actors from nodes that are not labelled as they want now; who finds no such node stays."""
+        plan, now = self.relabelling(self._crew.twin_actors), time.monotonic()
+        if plan.stranded and plan.stranded != self._astray:
+            log.error("no open node has room and the labels for %s: they stay", ", ".join(plan.stranded[:5]))
+        self._astray = plan.stranded
+        self._again_at = {name: at_s for name, at_s in self._again_at.items() if at_s > now}
+        return [move for move in plan.moves if move.actor not in self._again_at]
 
     def _move_others(self) -> bool:
         """Routers, the aggregator and, from a node that is about to end, this controller: after the twin actors."""

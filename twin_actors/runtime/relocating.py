@@ -95,7 +95,8 @@ def drain(call: Call, node: str, *, undo: bool, deadline_s: float, progress: Pro
         lines = [each for each in call("controller", "nodes") if each["state"] != "open" and _is(each, node)]
         if not any(each["actors"] or each["left"] for each in lines):
             return True
-        stranded = call("controller", "moves", 0)["stranded"]
+        state = call("controller", "moves", 0)
+        stranded = [name for name in state["stranded"] if name not in state["astray"]]
         if stranded:
             raise Stranded(
                 f"no open node has room, or the labels, for {', '.join(stranded[:5])}, which stay on {node}: add a "
