@@ -7,7 +7,6 @@ import os
 import threading
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -42,13 +41,13 @@ class Controller:
     It creates what is not there, so a controller that Ray has started again takes over the city that it finds.
     """
 
-    def __init__(self, folder: str, namespace: str) -> None:
-        self._folder, self._namespace = folder, namespace
-        self._plan = CityPlan.load(folder)
+    def __init__(self, place: str, namespace: str) -> None:
+        self._place, self._namespace = place, namespace
+        self._plan = CityPlan.load(place)
         self._store = patiently(self._plan.open_store)
         self._epoch = patiently(lambda: self._store.next_epoch(NAME))
         self._whereabouts = patiently(lambda: Whereabouts(self._store))
-        self._crew = Crew(folder, namespace, self._plan, self._whereabouts)
+        self._crew = Crew(place, namespace, self._plan, self._whereabouts)
         self._placer = Placer(self._crew, self._whereabouts, self._end_if_outdated)
         self._tending = self._crew.lock  # held by whoever creates or ends actors
         self._sizing = patiently(lambda: kept_sizes(self._store))
@@ -198,7 +197,7 @@ class Controller:
                 raise ChangeRefused(f"the city is {self._phase}: try again when it runs")
             new, change, sizes = self._planned(scenario, renamed, split)
             if not change.empty or split:
-                applying.begin(Path(self._folder), new)
+                applying.begin(self._place, new)
                 self._phase = "changing"
                 try:
                     self._carry_out(new)
@@ -251,31 +250,31 @@ class Controller:
     def _finish_change(self) -> None:
         """Carry out a change that was cut short; one that cannot be is given up, and the city goes on as it was."""
         try:
-            new = CityPlan.next(self._folder)
+            new = CityPlan.next(self._place)
             if new is not None:
                 log.warning("a change of the city was cut short; it is carried out now")
                 self._carry_out(new)
         except Exception as error:
-            applying.give_up(Path(self._folder))
+            applying.give_up(self._place)
             self._error = f"a change that was cut short is given up: {error}"
             log.exception("a change that was cut short is given up")
 
     def _carry_out(self, new: CityPlan) -> None:
         """Stop what the change touches, move the twins, and go by the new plan; what is missing is created later."""
-        old, folder = self._plan, Path(self._folder)
+        old = self._plan
         living_on = untouched(old, new)
         touched = [actor.name for actor in old.actors if actor.name not in living_on]
         try:
             stop_in_order(self._crew)
             save_twins(self._crew, touched)
             end_for_good(self._crew, [AGGREGATOR, *old.routers, *touched])
-            patiently(lambda: applying.move_twins(folder, self._store, old, new))
+            patiently(lambda: applying.move_twins(self._place, self._store, old, new))
         except Exception as error:  # whatever it was, the next plan must not come into force later, unasked
-            applying.give_up(folder)
+            applying.give_up(self._place)
             log.exception("the change could not be carried out")
             self._create_all()
             raise ChangeRefused(f"the twins could not be moved, and the city goes on as it was: {error}") from error
-        self._plan = CityPlan.load(folder)
+        self._plan = CityPlan.load(self._place)
         self._crew.take(self._plan, living_on)
         self._answered = len(self._crew.hellos)
         self._historian.follow(self._plan)

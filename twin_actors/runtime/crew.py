@@ -48,8 +48,8 @@ class Crew:
     """Creates actors and finds them. ``lock`` is held by whoever ends one to create it again, so that nobody who
     finds the name missing meanwhile creates it elsewhere."""
 
-    def __init__(self, folder: str, namespace: str, plan: CityPlan, whereabouts: Whereabouts) -> None:
-        self._folder, self._namespace, self._whereabouts = folder, namespace, whereabouts
+    def __init__(self, place: str, namespace: str, plan: CityPlan, whereabouts: Whereabouts) -> None:
+        self._place, self._namespace, self._whereabouts = place, namespace, whereabouts
         self.lock = threading.RLock()
         self.hellos: dict[str, Hello] = {}
         self.take(plan)
@@ -95,7 +95,7 @@ class Crew:
     def _create(
         self, cls: type, name: str, *arguments: Any, memory: int, concurrency: int, anew: bool, **where: Any
     ) -> Any:
-        first = (self._folder, self._namespace) if cls is not TwinActor else (self._folder,)
+        first = (self._place, self._namespace) if cls is not TwinActor else (self._place,)
         return (
             ray.remote(cls)
             .options(

@@ -28,6 +28,7 @@ from twin_actors.runtime.placement import (
 )
 from twin_actors.runtime.plan import PLAN_FILE, SCENARIO_FILE, CityPlan, Plan, Reach, decoders_of
 from twin_actors.runtime.processes import Record, Running, start_devices, start_head
+from twin_actors.runtime.shelf import place_of
 from twin_actors.runtime.shutdown import end
 from twin_actors.runtime.sizing import (
     Capacity,
@@ -222,7 +223,10 @@ def _start(
         )
     record.save(folder)
     connect_ray(record)
-    _start_controller(record, folder)
+    place = place_of(record, folder)
+    if place != str(folder):
+        CityPlan.save(place, scenario, plan)
+    _start_controller(record, place)
     _create_all(record, plans, tell, deadline_s)
     wait_for_routers(record, deadline_s=30.0)
     wait_for_first_look(record, deadline_s=30.0)
@@ -260,7 +264,7 @@ def _broker(record: Record, scenario: Scenario, folder: Path) -> Reach:
     )
 
 
-def _start_controller(record: Record, folder: Path) -> None:
+def _start_controller(record: Record, place: str) -> None:
     import ray
 
     from twin_actors.runtime.controller import Controller
@@ -276,7 +280,7 @@ def _start_controller(record: Record, folder: Path) -> None:
             memory=CONTROLLER_BYTES,
             max_concurrency=4,
         )
-        .remote(str(folder), record.namespace)
+        .remote(place, record.namespace)
     )
 
 

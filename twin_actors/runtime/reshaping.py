@@ -33,6 +33,8 @@ class Reshaped:
 
     def _call(self, actor: str, method: str, *arguments: Any, deadline_s: float = ..., again: bool = ...) -> Any: ...
 
+    def _look_again(self) -> None: ...
+
     def apply(
         self, scenario: str | Path | Sequence[str | Path] | Scenario, *, renamed: Mapping[str, str] | None = None,
         dry_run: bool = False,
@@ -92,6 +94,7 @@ class Reshaped:
         )  # fmt: skip
         if change.empty and not split:
             return change
+        self._look_again()
         driving.wait_for_routers(self._record, deadline_s=READY_WITHIN_S)
         driving.wait_for_first_look(self._record, deadline_s=READY_WITHIN_S)
         if _simulated(before) != _simulated(self.scenario):

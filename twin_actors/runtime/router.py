@@ -78,8 +78,8 @@ class Router:
     writes.
     """
 
-    def __init__(self, folder: str, namespace: str, name: str) -> None:
-        whole = CityPlan.load(folder)
+    def __init__(self, place: str, namespace: str, name: str) -> None:
+        whole = CityPlan.load(place)
         plan, hearing = whole.of_router(name), hearing_of(whole, name)
         self._name, self._speaks = name, name == whole.main_router
         self._scenario, self._clock, self._namespace = plan.scenario, plan.clock, namespace
