@@ -78,8 +78,11 @@ class City(Reshaped, Remembered, Recorded, Asking):
 
     def _read(self) -> Made:
         """The plan in force. In a cluster it is with Ray: the copy in the folder is for the device host beside us."""
-        stamp = self._shelf.stamp(PLAN_FILE)  # before the plan: who replaces it meanwhile is noticed next time
-        plan = CityPlan.load(self._place)
+        try:
+            stamp = self._shelf.stamp(PLAN_FILE)  # before the plan: who replaces it meanwhile is noticed next time
+            plan = CityPlan.load(self._place)
+        except FileNotFoundError:  # Ray has been started anew, and the city with it is no more: what it was
+            return Made.of(CityPlan.load(self._folder), None)
         if self._place != str(self._folder):
             CityPlan.save(self._folder, plan.scenario, plan.record)
         return Made.of(plan, stamp)

@@ -97,7 +97,6 @@ class Cluster:
     broker_keeps: Mapping[str, Any] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(repr=False)
     image: str
-    shared: str
     storage_class: str | None = None
     head_ip: str = ""
     worker_ips: tuple[str, ...] = ()
