@@ -6,14 +6,12 @@ import logging
 import os
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
 
 from twin_actors.runtime.balancing import (
     Move,
@@ -28,10 +26,12 @@ from twin_actors.runtime.balancing import (
     suits,
 )
 from twin_actors.runtime.crew import AGGREGATOR, Crew, Wanted
-from twin_actors.runtime.measuring import Measured, Meter
+from twin_actors.runtime.evicting import move_others
+from twin_actors.runtime.measuring import Measured
 from twin_actors.runtime.moving import AWAY, Mover
 from twin_actors.runtime.nodes import Node, living_nodes, shown_labels
 from twin_actors.runtime.placement import OTHER_BYTES, LaunchRefused
+from twin_actors.runtime.rating import Rating
 from twin_actors.runtime.sizing import Capacity, capacity_here, capacity_of
 from twin_actors.runtime.whereabouts import Place, Whereabouts
 from twin_actors.store import StoreUnavailable
@@ -40,9 +40,6 @@ log = logging.getLogger(__name__)
 
 LOOK_EVERY_S, LOOK_ALONE_EVERY_S = 0.5, 2.0
 """How often the nodes are looked at: one that has got SIGTERM lives for 30 s at most, and a lone one has no other."""
-RATES_EVERY_S = 5.0
-KEEP_EVERY_S = 60.0
-"""How often what was measured goes into the store, and once more at the end."""
 CALM_S = 5.0
 """How long nodes must not have changed before actors move by themselves: several often join at once."""
 AT_ONCE, AT_ONCE_LEAVING = 2, 8
@@ -52,8 +49,6 @@ PAUSE_S = 0.2
 """Between two groups, so that others get their turn."""
 AGAIN_S = 30.0
 """After which an actor is tried again that did not come to rest, or could not be saved, when its labels called it."""
-CALL_S = 5.0
-STOP_S = 12.0
 STILL_S = 120.0
 ORDER_S = 10.0
 
@@ -69,8 +64,7 @@ class Placer:
         self._ordered: list[Move] = []
         self._lock = threading.Lock()
         self._turn = threading.Lock()  # held while anything is moved
-        self._meter = Meter(whereabouts.measured())
-        self._rated_at = self._kept_at = float("-inf")
+        self._rating = Rating(crew, whereabouts)
         self._stranded: tuple[str, ...] = ()  # on nodes that are closed
         self._astray: tuple[str, ...] = ()  # on nodes without the labels that they want, and nowhere to go
         self._again_at: dict[str, float] = {}  # when one that did not move to its labels is tried again
@@ -153,14 +147,14 @@ class Placer:
         if self._thread.is_alive():
             self._thread.join(timeout=10.0)
             try:
-                self._measure(last=True)
+                self._rating.look(last=True)
             except StoreUnavailable as error:
                 log.warning("the last minute of measured rates is not kept: %s", error)
 
     @property
     def measured(self) -> Mapping[str, Measured]:
         """What the twins of every kind take."""
-        return self._meter.measured
+        return self._rating.measured
 
     def capacity(self) -> Capacity:
         """What there is for twin actors, those that live now included."""
@@ -283,8 +277,8 @@ class Placer:
                 self._whereabouts.wished.pop(name, None)
         self._whereabouts.see(seen)
         self._whereabouts.forget_all_but(set(self._crew.twin_actors))
-        if time.monotonic() - self._rated_at >= RATES_EVERY_S:
-            self._measure()
+        if self._rating.is_time:
+            self._rating.look()
 
     def _work(self) -> bool:
         """One group of moves, the most urgent there is; False when nothing is to be done now."""
@@ -298,7 +292,9 @@ class Placer:
         if misplaced:
             self._mover.carry_out(misplaced[:AT_ONCE], "labels", must=False)
             for move in misplaced[:AT_ONCE]:
-                self._again_at[move.actor] = time.monotonic() + AGAIN_S
+                hello = self._crew.hellos.get(move.actor)
+                if hello is None or hello.node == move.source:
+                    self._again_at[move.actor] = time.monotonic() + AGAIN_S
             return True
         with self._lock:
             group, self._ordered = self._ordered[:AT_ONCE], self._ordered[AT_ONCE:]
@@ -344,43 +340,14 @@ class Placer:
         closed = self._closed()
         if not closed:
             return False
-        moved = False
-        for name in (AGGREGATOR, *self._crew.routers):
-            with suppress(*AWAY):
-                handle = self._crew.find(name)
-                node = ray.get(handle.__ray_call__.remote(_node_of), timeout=CALL_S)
-                if node in closed:
-                    self._left[node] = [*self._left.get(node, []), name]
-                    if self._move_other(name, handle, node):
-                        self._left[node].remove(name)
-                        moved = True
+        open_nodes = [self._nodes[room.node] for room in self._rooms() if not room.closed]
+        moved = move_others(self._crew, closed, open_nodes, self._left)
         here = ray.get_runtime_context().get_node_id()
         node = self._nodes.get(here)
         if node is not None and node.leaving and not moved and not self._left.get(here):
             log.warning("this controller leaves its node, which is about to end; Ray starts the next one elsewhere")
             os._exit(3)
         return moved
-
-    def _move_other(self, name: str, handle: Any, node: str) -> bool:
-        """Stop one in good order and create it on the open node with the most memory. False where none has enough."""
-        open_nodes = [self._nodes[room.node] for room in self._rooms() if not room.closed]
-        roomy = max((each for each in open_nodes if each.free_bytes >= OTHER_BYTES), default=None, key=_free)
-        if roomy is None:
-            log.error("no open node has room for %s, which stands on %s", name, node[:8])
-            return False
-        with self._crew.lock:
-            with suppress(*AWAY):
-                ray.get(handle.stop.remote(), timeout=STOP_S)
-            ray.kill(handle, no_restart=True)
-            deadline = time.monotonic() + STOP_S
-            while True:
-                try:
-                    self._crew.create(name, node=roomy.id, anew=True)
-                    return True
-                except ValueError:
-                    if time.monotonic() > deadline:
-                        raise
-                    time.sleep(0.05)  # Ray lets go of a name a moment after the end; bounded by the deadline
 
     def _is_time_to_even_out(self) -> bool:
         """Nodes have changed a while ago, every twin actor stands on a living one, and nobody is catching up."""
@@ -390,7 +357,7 @@ class Placer:
             return False
         if any(self._place_of(name) not in self._nodes for name in self._crew.twin_actors):
             return False
-        return all(line["standing"] == "up" and line["caught_up"] for line in self._lines().values())
+        return all(line["standing"] == "up" and line["caught_up"] for line in self._rating.lines().values())
 
     # -- what is known -----------------------------------------------------------------------------------------
 
@@ -424,43 +391,12 @@ class Placer:
             Standing(
                 actor=name,
                 memory_bytes=self._crew.reserved_bytes(name),
-                rate=self._meter.rates.get(name, 0.0),
+                rate=self._rating.rates.get(name, 0.0),
                 node=self._place_of(name),
                 labels=wanted.labels,
             )
             for name, wanted in self._crew.twin_actors.items()
         ]
-
-    def _lines(self) -> Mapping[str, Mapping[str, Any]]:
-        """How every twin actor stands with its router. Raises what an absent router raises."""
-        asked = [self._crew.find(router).status.remote() for router in self._crew.routers]
-        lines: dict[str, Mapping[str, Any]] = {}
-        for status in ray.get(asked, timeout=CALL_S):
-            lines |= status["actors"]
-        return lines
-
-    def _measure(self, *, last: bool = False) -> None:
-        """Ask the routers what has arrived, and keep it now and then. Raises StoreUnavailable."""
-        with suppress(ValueError, RayError, TimeoutError):
-            asked = [self._crew.find(router).received_by_kind.remote() for router in self._crew.routers]
-            lines, received = self._lines(), Counter[str]()
-            for counts in ray.get(asked, timeout=CALL_S):
-                received.update(counts)
-            memory = {name: hello.memory_bytes for name, hello in self._crew.hellos.items()}
-            now = time.monotonic()
-            self._meter.take(now, lines, received, self._crew.kinds, memory)
-            self._rated_at = now
-        if last or self._rated_at - self._kept_at >= KEEP_EVERY_S:
-            self._whereabouts.keep_measured(self._meter.measured)
-            self._kept_at = self._rated_at
-
-
-def _free(node: Node) -> int:
-    return node.free_bytes
-
-
-def _node_of(_: Any) -> str:
-    return str(ray.get_runtime_context().get_node_id())
 
 
 def _said(plan: Plan) -> dict[str, Any]:
