@@ -50,6 +50,16 @@ def why_no_network() -> str:
     return ""
 
 
+def why_nothing_hidden() -> str:
+    """Why a folder cannot be hidden from a node; empty when it can."""
+    if shutil.which("unshare") is None:
+        return "the command 'unshare' (util-linux) is not installed"
+    with tempfile.TemporaryDirectory() as folder:
+        words = ["unshare", "--mount", "mount", "-t", "tmpfs", "none", folder]
+        tried = subprocess.run(words, capture_output=True, text=True, timeout=10)
+    return f"mount namespaces are not allowed here: {tried.stderr.strip()}" if tried.returncode else ""
+
+
 def _ip(*words: str) -> None:
     subprocess.run(["ip", *words], check=True, capture_output=True, timeout=10)
 
@@ -171,10 +181,16 @@ class Node:
 
 
 class Nodes:
-    """A head that holds no actors, workers that do, and, if wanted, one worker in a network of its own (``apart``)."""
+    """A head that holds no actors, workers that do, and, if wanted, one worker in a network of its own (``apart``).
 
-    def __init__(self, *, apart: bool, memory: int = WORKER_MEMORY) -> None:
+    ``hidden``: a folder that the workers see empty, each in a mount namespace of its own.
+    """
+
+    def __init__(self, *, apart: bool, memory: int = WORKER_MEMORY, hidden: Path | None = None) -> None:
         self._wants_apart, self._memory = apart, memory
+        # as on another machine: what this folder holds is not there for the workers
+        hide = ("unshare", "--mount", "sh", "-c", f'mount -t tmpfs none "{hidden}" && exec "$@"', "sh")
+        self._inside = hide if hidden is not None else ()
         self.link: Link | None = None
         self.workers: list[Node] = []
         self.apart: Node | None = None
@@ -234,7 +250,7 @@ class Nodes:
     def _add_worker(self, labels: str = "") -> Node:
         number = next(self._numbers)
         at = self.link.another_host(number) if self.link is not None else f"127.0.0.{number}"
-        node = self._start(f"--address={self.address}", at=at, memory=self._memory, labels=labels)
+        node = self._start(f"--address={self.address}", at=at, memory=self._memory, inside=self._inside, labels=labels)
         node.wait_up()
         self.workers.append(node)
         return node

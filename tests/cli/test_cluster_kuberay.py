@@ -34,7 +34,7 @@ def pods(documents: dict[tuple[str, str], dict[str, Any]]) -> Iterator[tuple[str
 
 
 def test_the_ray_cluster_has_what_kuberay_asks_for(rendered: Callable[..., Path]) -> None:
-    documents = manifests(rendered("kuberay", HARBOUR, "--workers", 3, "--storage-class", "nfs"))
+    documents = manifests(rendered("kuberay", HARBOUR, "--workers", 3, "--storage-class", "ssd"))
     cluster = documents["RayCluster", "harbour"]
     assert cluster["apiVersion"] == "ray.io/v1"
     head, [group] = cluster["spec"]["headGroupSpec"], cluster["spec"]["workerGroupSpecs"]
@@ -46,7 +46,7 @@ def test_the_ray_cluster_has_what_kuberay_asks_for(rendered: Callable[..., Path]
         assert params["metrics-export-port"] == "8080"
         assert all(isinstance(value, str) for value in params.values())  # the field is a map of strings
     folder = documents["PersistentVolumeClaim", "harbour-folder"]["spec"]
-    assert (folder["accessModes"], folder["storageClassName"]) == (["ReadWriteMany"], "nfs")
+    assert (folder["accessModes"], folder["storageClassName"]) == (["ReadWriteOnce"], "ssd")
     for name in ("mosquitto", "postgres"):
         service = documents["Service", f"harbour-{name}"]["spec"]
         server = documents["StatefulSet", f"harbour-{name}"]["spec"]["template"]
@@ -71,6 +71,7 @@ def test_every_ray_pod_has_token_health_checks_an_init_process_and_memory_to_sha
             if "valueFrom" in variable:
                 reference = variable["valueFrom"]["secretKeyRef"]
                 assert (reference["name"], reference["key"] in secret) == ("harbour-secrets", True)
+        assert ("city" in volumes) is (name == "launcher"), "the others see nothing of the launch's folder"
         if name in ("head", "workers", "launcher"):
             environment = {each["name"]: each.get("value") for each in container["env"]}
             assert environment["RAY_AUTH_MODE"] == "token"

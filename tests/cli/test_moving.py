@@ -39,7 +39,14 @@ class Cluster:
         ]  # fmt: skip
 
     def on_moves(self, last: int) -> dict[str, Any]:
-        return {"waiting": 0, "under_way": [], "count": len(self.ended), "stranded": [], "ended": self.ended[-last:]}
+        return {
+            "waiting": 0,
+            "under_way": [],
+            "count": len(self.ended),
+            "stranded": [],
+            "astray": [],
+            "ended": self.ended[-last:],
+        }
 
     def on_rebalance(self, dry_run: bool) -> dict[str, Any]:
         before = len(self.ended)

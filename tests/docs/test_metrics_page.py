@@ -24,6 +24,7 @@ VALUES = {
     "fate": FATES,
     "part": {"router", "aggregator", "controller"},
     "where": {"waiting", "under_way", "held_back"},
+    "outcome": {"moved", "given_up", "failed"},
     "phase": {"sent", "acknowledged", "rejected", "expired", "open", "postponed"},
 }
 _SELECTOR = re.compile(r"(twin_actors_\w+)(?:\{([^}]*)\})?(?:\[([^\]]*)\])?")

@@ -59,10 +59,13 @@ class Stage:
 
 
 @contextlib.contextmanager
-def stage(folder: Path, name: str, *, apart: bool = False, memory: int = WORKER_MEMORY) -> Iterator[Stage]:
-    """``apart``: one more node behind a network link of its own, from which broker and store are reached."""
+def stage(
+    folder: Path, name: str, *, apart: bool = False, memory: int = WORKER_MEMORY, hidden: Path | None = None
+) -> Iterator[Stage]:
+    """``apart``: one more node behind a network link of its own, from which broker and store are reached; ``hidden``: a
+    folder that the workers see empty."""
     with contextlib.ExitStack() as stack:
-        nodes = stack.enter_context(Nodes(apart=apart, memory=memory))
+        nodes = stack.enter_context(Nodes(apart=apart, memory=memory, hidden=hidden))
         server = stack.enter_context(postgres_server())
         if nodes.link is not None:
             Leg._open_to_others(server, nodes.link)

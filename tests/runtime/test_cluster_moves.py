@@ -23,6 +23,10 @@ pytestmark = [pytest.mark.timeout(280), pytest.mark.skipif(bool(why_not()), reas
 TWINS, PER_ACTOR = 24, 4
 
 
+def stranded(city):
+    return city.status()["controller"]["moves"]["stranded"]
+
+
 def intents(store):
     return msgspec.msgpack.decode(store.get(MOVES_KEY) or b"\x80")
 
@@ -124,6 +128,61 @@ def test_labels_are_obeyed_by_launch_death_and_drain(tmp_path):
             assert ledger.balanced
             assert ledger.applied == 2
             eventually(lambda: city["substation/s-001"].reported.load_mw == 8.0)
+
+
+@pytest.mark.slow
+def test_other_labels_move_twin_actors_of_a_running_city(tmp_path):
+    """Who finds no node with the new labels stays and says so, and goes by itself when one joins; nothing is lost."""
+    with contextlib.ExitStack() as stack:
+        on = stack.enter_context(stage(tmp_path, "relabelled"))
+        nodes, text = on.nodes, on.text(twins=10, per_actor=2)
+        text = text.replace(
+            "entities_per_actor: 2", "entities_per_actor: 2, labels: {substation: {zone: east}}, rebalance: manual"
+        )
+        east = nodes.add_worker("zone=east")
+        path = on.write(text)
+        city = stack.enter_context(launched([path]))
+        (labelled,) = [name for name, kinds in city.actors()["kinds"].items() if "substation" in kinds]
+
+        def address():
+            return city.actors().loc[labelled, "address"]
+
+        assert address() == east.address
+        with devices_of(city) as devices:
+            devices.say("substation/s-001", {"load_mw": 7.0})
+            devices.flush()
+            ledger = settled(city, 1)
+            path.write_text(text.replace("zone: east", "zone: north"))
+            shown = city.apply(path, dry_run=True)
+            assert shown.stranded == {labelled: east.address}
+            assert f"! {labelled} stays on {east.address}" in "\n".join(shown.lines())
+            assert city.apply(path).stranded == {labelled: east.address}
+            eventually(lambda: stranded(city) == [labelled], within_s=20)
+            assert {each.value for each in city.metrics() if each.metric.name.endswith("stranded_actors")} == {1}
+            assert address() == east.address
+            pid = city.actors().loc[labelled, "pid"]
+            north = nodes.add_worker("zone=north")
+            eventually(lambda: address() == north.address, within_s=30, says="it goes where its labels are")
+            eventually(lambda: not stranded(city), within_s=20)
+            last = city.moves(1).iloc[0]
+            assert (last["actor"], last["why"], last["outcome"]) == (labelled, "labels", "finished")
+
+            path.write_text(text)
+            shown = city.apply(path, dry_run=True)
+            assert shown.moves == {labelled: (north.address, east.address)}
+            others = city.actors()["pid"].drop(labelled)
+            assert city.apply(path).moves == shown.moves
+            eventually(lambda: address() == east.address, within_s=30)
+            actors = city.actors()["pid"]
+            assert actors.drop(labelled).to_dict() == others.to_dict(), "nobody else is touched"
+            assert actors[labelled] != pid
+            assert settled(city, 1) == ledger
+            assert city["substation/s-001"].reported.load_mw == 7.0
+            ended = {each.values[1:]: each.value for each in city.metrics() if "moves_ended" in each.metric.name}
+            assert ended["moved", "as_planned"] == 2, "to the north, and back"
+            held = {each.values[1]: each.value for each in city.metrics() if each.metric.name.endswith("node_twins")}
+            assert sum(held.values()) == 10
+            assert held[east.address] >= 2
 
 
 @pytest.mark.slow

@@ -81,6 +81,7 @@ for name, command, panel in (
     ("replay", replaying.replay, _CITY),
     ("command", asking.command, _CITY),
     ("apply", applying.apply, _CITY),
+    ("plan", moving.plan, _CITY),
     ("nodes", moving.nodes, _CITY),
     ("rebalance", moving.rebalance, _CITY),
     ("drain", moving.drain, _CITY),

@@ -36,15 +36,13 @@ def render(
         list[str] | None, typer.Option("--worker-ip", help="ray-up: address of a worker machine; once for each.")
     ] = None,
     ssh_user: Annotated[str, typer.Option("--ssh-user", help="ray-up: who logs in on these machines.")] = "ubuntu",
-    shared: Annotated[
-        str, typer.Option("--shared", help="ray-up: a folder that all machines share (NFS), for the city's own.")
-    ] = "/srv/twin-actors",
     gateway: Annotated[
         list[str] | None,
         typer.Option("--gateway", help="A gateway's name and user at the cluster's Mosquitto; once for each."),
     ] = None,
     storage_class: Annotated[
-        str, typer.Option("--storage-class", help="kuberay: of the shared folder; it must allow ReadWriteMany.")
+        str,
+        typer.Option("--storage-class", help="kuberay: of the launcher's folder; the cluster's default if left out."),
     ] = "",
     as_json: AsJson = False,
 ) -> None:
@@ -58,7 +56,7 @@ def render(
     if form not in FORMS:
         raise typer.BadParameter(f"--as is one of {', '.join(FORMS)}, not {form!r}")
     ips = tuple(worker_ip or ())
-    _check_machines(form, head_ip, ips, shared)
+    _check_machines(form, head_ip, ips)
     scenario = read_scenario(files, layered)
     if form == "kuberay" and (len(scenario.city) > LONGEST_NAME or scenario.city.endswith("-")):
         raise Failed(
@@ -77,7 +75,6 @@ def render(
         head_ip=head_ip,
         worker_ips=ips,
         ssh_user=ssh_user,
-        shared=shared,
         storage_class=storage_class or None,
         access=_access(scenario, gateway or []),
     )
@@ -117,7 +114,7 @@ def render(
     )
 
 
-def _check_machines(form: str, head_ip: str, ips: tuple[str, ...], shared: str) -> None:
+def _check_machines(form: str, head_ip: str, ips: tuple[str, ...]) -> None:
     if form != "ray-up":
         return
     if not head_ip or not ips:
@@ -129,8 +126,6 @@ def _check_machines(form: str, head_ip: str, ips: tuple[str, ...], shared: str) 
             raise typer.BadParameter(f"{each!r} is no IP address: Ray's nodes know each other by theirs") from error
     if len({head_ip, *ips}) != 1 + len(ips):
         raise typer.BadParameter("every machine has an address of its own, and the head is none of the workers")
-    if not shared.startswith("/") or any(letter.isspace() or letter in "'\"$" for letter in shared):
-        raise typer.BadParameter("--shared is an absolute path without blanks, quotes and dollar signs")
 
 
 def _cluster(

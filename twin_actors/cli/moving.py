@@ -1,4 +1,4 @@
-"""``rebalance`` and ``drain``: twin actors from node to node of a cluster, while the city runs."""
+"""``plan``, ``nodes``, ``rebalance``, ``drain``: which twins share an actor, and where the actors stand and go."""
 
 from __future__ import annotations
 
@@ -82,6 +82,21 @@ def nodes(city: CityName = None, as_json: AsJson = False) -> None:
     ]
     voice = Voice(as_json)
     voice.result(rows, table(shown) if shown else "no node has room for a twin actor")
+
+
+def plan(city: CityName = None, as_json: AsJson = False) -> None:
+    """Say how many twins of each kind share an actor, which bound decided that, and what was measured of them."""
+    with connected(city) as there:
+        rows = frame_records(there.sizes())
+    shown = [
+        {
+            **{key: row[key] for key in ("kind", "twins", "per_actor", "bound")},
+            "readings/s": "" if row["readings_per_s"] is None else f"{row['readings_per_s']:,.1f}",
+            "because": row["says"],
+        }
+        for row in rows
+    ]
+    Voice(as_json).result(rows, table(shown))
 
 
 def actors_of(there: Any) -> pd.DataFrame:

@@ -42,8 +42,8 @@ MOST_ERRORS = 100
 class Aggregator:
     """Constructor arguments are ids and paths only. One thread ticks; calls read what the last tick left."""
 
-    def __init__(self, folder: str, namespace: str) -> None:
-        plan = CityPlan.load(folder)
+    def __init__(self, place: str, namespace: str) -> None:
+        plan = CityPlan.load(place)
         self._scenario, self._clock, self._namespace = plan.scenario, plan.clock, namespace
         self._view = CityView(plan.scenario, plan.catalogue, plan.actors)
         policies = [

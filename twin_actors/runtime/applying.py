@@ -6,9 +6,7 @@ puts it in force. A controller that finds one when it starts carries the change 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from pathlib import Path
 
 import msgspec
 
@@ -17,6 +15,8 @@ from twin_actors.runtime.numbering import numbers_for
 from twin_actors.runtime.placement import LaunchRefused, check_memory, free_memory_bytes
 from twin_actors.runtime.plan import NEXT_FILE, PLAN_FILE, CityPlan
 from twin_actors.runtime.repacking import PLAN_KEY, KeptPlan, repack
+from twin_actors.runtime.shelf import shelf_of
+from twin_actors.runtime.sizing import Sizing
 from twin_actors.scenario.model import Scenario
 from twin_actors.store import Store
 
@@ -26,9 +26,13 @@ class ChangeRefused(RuntimeError):
 
 
 def planned(
-    store: Store, old: CityPlan, scenario: Scenario, renamed: Mapping[str, str], split: str = ""
-) -> tuple[CityPlan, Change]:
-    """The city after a change, on paper. Raises ChangeRefused, and ValueError for names and actors that do not fit."""
+    store: Store, old: CityPlan, scenario: Scenario, renamed: Mapping[str, str], split: str = "",
+    sizes: Mapping[str, Sizing] | None = None,
+) -> tuple[CityPlan, Change]:  # fmt: skip
+    """The city after a change, on paper; ``sizes`` as ``packed_anew`` takes them.
+
+    Raises ChangeRefused, and ValueError for names and actors that do not fit.
+    """
     change = difference(old.scenario, scenario, renamed)
     if change.refused:
         raise ChangeRefused(
@@ -40,7 +44,7 @@ def planned(
     was = {entity.id: renamed.get(entity.id, entity.id) for entity in scenario.entities}
     known_before = {entity.id for entity in old.scenario.entities}
     stays = {new: before for new, before in was.items() if before in known_before}
-    actors = packed_anew(old, scenario, stays, split)
+    actors = packed_anew(old, scenario, stays, split, sizes)
     more = len(actors) - len(old.actors)
     if scenario.cluster is None and more > 0:
         try:
@@ -68,12 +72,12 @@ def _known(store: Store, old: CityPlan, renamed: Mapping[str, str]) -> dict[str,
     return known | taken
 
 
-def begin(folder: Path, new: CityPlan) -> None:
+def begin(place: str, new: CityPlan) -> None:
     """Write the plan that comes next beside the one in force."""
-    CityPlan.save(folder, new.scenario, new.record, NEXT_FILE)
+    CityPlan.save(place, new.scenario, new.record, NEXT_FILE)
 
 
-def move_twins(folder: Path, store: Store, old: CityPlan, new: CityPlan) -> None:
+def move_twins(place: str, store: Store, old: CityPlan, new: CityPlan) -> None:
     """Move the twins and put the next plan in force; no router, and no twin actor that is touched, may be running.
 
     May be repeated after a crash. Raises what ``repack`` raises; then ``old`` is still in force.
@@ -83,9 +87,9 @@ def move_twins(folder: Path, store: Store, old: CityPlan, new: CityPlan) -> None
     known = _known(store, old, renamed)
     numbers = {entity.id: number for entity, number in zip(new.scenario.entities, new.numbers, strict=True)}
     store.put(PLAN_KEY, msgspec.msgpack.encode(KeptPlan.of(new.scenario, new.record, known | numbers)))
-    os.replace(folder / NEXT_FILE, folder / PLAN_FILE)
+    shelf_of(place).rename(NEXT_FILE, PLAN_FILE)
 
 
-def give_up(folder: Path) -> None:
+def give_up(place: str) -> None:
     """Forget the plan that would have come next."""
-    (folder / NEXT_FILE).unlink(missing_ok=True)
+    shelf_of(place).remove(NEXT_FILE)

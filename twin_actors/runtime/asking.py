@@ -105,6 +105,8 @@ class Asking:
 
         @property
         def plan(self) -> CityPlan: ...
+
+        def _look_again(self) -> None: ...
         def now_s(self) -> float: ...
         def kinds(self) -> tuple[str, ...]: ...
         def _call(
@@ -187,6 +189,7 @@ class Asking:
             parts, late = self._parts(roll, question, reads)
             if parts is not None:
                 return _put_together(self.plan, kind, roll, parts, late, columns, whole=not condition)
+            self._look_again()
         raise TimeoutError(
             f"the twins of kind {kind} are being moved or changed at this moment: ask again; see city.status()"
         )

@@ -6,7 +6,7 @@ compared with the mean over all open nodes, so that a node twice as large may ho
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 TOLERANCE = 0.15
@@ -130,11 +130,31 @@ def seated(rooms: Sequence[Room], needs: Mapping[str, int]) -> tuple[dict[str, s
     return seats, tuple(left.values())
 
 
+def astray(rooms: Sequence[Room], standing: Sequence[Standing]) -> tuple[str, ...]:
+    """The twin actors on open nodes that lack a label which they must have: it was asked for after they came."""
+    there = {room.node: room for room in rooms if not room.closed}
+    return tuple(
+        each.actor for each in standing if each.node in there and not suits(there[each.node], each.labels)
+    )  # fmt: skip
+
+
+def of_actors(plan: Plan, actors: Collection[str]) -> Plan:
+    """The part of a plan that is about some actors."""
+    return Plan(
+        tuple(move for move in plan.moves if move.actor in actors),
+        tuple(name for name in plan.stranded if name in actors),
+    )
+
+
 def evacuated(rooms: Sequence[Room], standing: Sequence[Standing]) -> Plan:
-    """Where twin actors go that stand nowhere, or on a node that is closed or gone: the largest first, each to the
-    node that it loads least. Those for which nothing is open, roomy and rightly labelled are stranded."""
+    """Where twin actors go that stand nowhere, or on a node that is closed, gone or without their labels.
+
+    The largest goes first, each to the node that it loads least. Those for which nothing is open, roomy and rightly
+    labelled are stranded.
+    """
     loads = _Loads(rooms, standing)
-    homeless = [each for each in standing if each.node not in loads.rooms]
+    wrong = set(astray(rooms, standing))
+    homeless = [each for each in standing if each.node not in loads.rooms or each.actor in wrong]
     moves, stranded = [], []
     for each in sorted(homeless, key=lambda each: (-each.memory_bytes, -each.rate, each.actor)):
         fitting = [node for node in loads.rooms if loads.fits(each, node)]
@@ -152,7 +172,7 @@ def evacuated(rooms: Sequence[Room], standing: Sequence[Standing]) -> Plan:
             return after - before, node
 
         target = min(fitting, key=cost)
-        loads.shift(each, "", target)
+        loads.shift(each, each.node, target)
         moves.append(Move(each.actor, each.node, target))
     return Plan(tuple(moves), tuple(stranded))
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from twin_actors.runtime.placement import ActorPlan, Labels, labels_of, size_of
 from twin_actors.runtime.plan import CityPlan
+from twin_actors.runtime.sizing import RESIZE, Sizing, counts
 from twin_actors.scenario.model import Entity, Scenario, Value
 
 LIVE = (
@@ -25,6 +27,8 @@ class Change:
     """What a change comes to. ``renamed`` has old ids by new ones, ``changed`` says in words what is new of an entity.
 
     ``sections`` are other parts of the scenario that change, ``refused`` those that a running city cannot take over.
+    ``moves`` has, by twin actor, the nodes between which other ``placement.labels`` make it go afterwards; those in
+    ``stranded`` (by their node) would have to go too, but stay, because no open node has the labels and room.
     """
 
     added: tuple[str, ...] = ()
@@ -33,6 +37,8 @@ class Change:
     changed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     sections: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
+    moves: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    stranded: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def empty(self) -> bool:
@@ -46,6 +52,11 @@ class Change:
             *(f"> {old} → {new}" for new, old in self.renamed.items()),
             *(f"~ {entity}: {words}" for entity, said in self.changed.items() for words in said),
             *(f"~ {section}" for section in self.sections),
+            *(f"~ {actor} moves from {source} to {target}" for actor, (source, target) in self.moves.items()),
+            *(
+                f"! {actor} stays on {node}: no open node has room and the labels it wants; it moves when one does"
+                for actor, node in self.stranded.items()
+            ),
             *(f"! {section}: needs 'twin-actors down' and 'up'" for section in self.refused),
         ]
 
@@ -103,17 +114,22 @@ def _shown(value: Value | str | None) -> str:
     return "default" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def packed_anew(old: CityPlan, new: Scenario, was: Mapping[str, str], split: str = "") -> tuple[ActorPlan, ...]:
+def packed_anew(
+    old: CityPlan, new: Scenario, was: Mapping[str, str], split: str = "",
+    sizes: Mapping[str, Sizing] | None = None,
+) -> tuple[ActorPlan, ...]:  # fmt: skip
     """Twin actors of ``new`` that leave twins where they are: removed ones leave gaps, new ones fill them.
 
-    ``was`` has the old id of every entity that stays, by its new one. ``split`` names an actor to be divided in two.
-    Raises ValueError for one that does not exist or has a single twin.
+    ``was`` has the old id of every entity that stays, by its new one. ``sizes`` are those of kinds that are ``auto``:
+    an actor that holds clearly more than was measured to be good for it gives some away. ``split`` names an actor to
+    be divided in two, or in more where that was measured to be too few; then all others stay as they are. Raises
+    ValueError for one that does not exist or has a single twin.
     """
+    sizes = sizes or {}
     place = {entity.id: number for number, entity in enumerate(new.entities)}
     new_id = {old_id: entity for entity, old_id in was.items()}
     routers = new.routers_of_entities()
-    sizes = [size_of(new, entity.kind) for entity in new.entities]
-    packing = _Packing(old, new, routers, sizes)
+    packing = _Packing(old, new, routers, sizes, cut=not split)
     if split and split not in {actor.name for actor in old.actors}:
         raise ValueError(f"there is no twin actor {split!r}; see 'twin-actors ps'")
     for actor in old.actors:
@@ -127,8 +143,18 @@ def packed_anew(old: CityPlan, new: Scenario, was: Mapping[str, str], split: str
 class _Packing:
     """Twin actors under construction: those of the old city first, in their order."""
 
-    def __init__(self, old: CityPlan, new: Scenario, routers: Sequence[str], sizes: Sequence[int]) -> None:
-        self._new, self._routers, self._sizes = new, routers, sizes
+    def __init__(
+        self, old: CityPlan, new: Scenario, routers: Sequence[str], sizes: Mapping[str, Sizing], *, cut: bool
+    ) -> None:
+        self._new, self._routers, self._cut = new, routers, cut
+        told = counts(sizes)
+        self._sizes = [size_of(new, entity.kind, told) for entity in new.entities]
+        self._automatic = [new.placement.of(entity.kind) == "auto" for entity in new.entities]
+        # how much of what an actor was measured to serve or hold one twin takes
+        self._burdens = [
+            1.0 / sizes[entity.kind].twins if entity.kind in sizes and sizes[entity.kind].measured else 0.0
+            for entity in new.entities
+        ]
         self._held: dict[str, list[int]] = {}
         self._placed: set[int] = set()
         names = [actor.name for actor in old.actors if actor.name.startswith("twins:")]
@@ -140,24 +166,46 @@ class _Packing:
         if not numbers:
             return
         first = numbers[0]
-        key = self._key(first)
-        together = [number for number in numbers if self._key(number) == key]
+        company = self._company(first)
+        together = [number for number in numbers if self._company(number) == company]
+        burden = sum(self._burdens[number] for number in together)
         if split:
             if len(together) < 2:
                 raise ValueError(f"{name} holds a single twin and cannot be divided")
-            half = (len(together) + 1) // 2
-            self._hold(self._fresh(first), together[half:])
-            together = together[:half]
-        automatic = self._new.placement.of(self._new.entities[first].kind) == "auto"  # a smaller city need not move
-        self._hold(name, together if automatic else together[: self._sizes[first]])
+            parts = min(max(2, math.ceil(burden - 1e-9)), len(together))
+            size = math.ceil(len(together) / parts)
+            for part in range(size, len(together), size):
+                self._hold(self._fresh(first), together[part : part + size])
+            together = together[:size]
+        elif self._automatic[first]:  # a smaller city need not move
+            if self._cut and burden > RESIZE:
+                together = self._bearable(together)
+        else:
+            together = together[: self._sizes[first]]
+        self._hold(name, together)
+
+    def _bearable(self, numbers: Sequence[int]) -> list[int]:
+        """As many from the first as an actor should hold, and one at least."""
+        held, burden = [numbers[0]], self._burdens[numbers[0]]
+        for number in numbers[1:]:
+            burden += self._burdens[number]
+            if burden > 1.0 + 1e-9:
+                break
+            held.append(number)
+        return held
+
+    def _company(self, number: int) -> tuple[str, int, Labels]:
+        """Twins that stand together may stay together; the sizes of those that are ``auto`` are for new ones."""
+        router, size, labels = self._key(number)
+        return router, 0 if self._automatic[number] else size, labels
 
     def _key(self, number: int) -> tuple[str, int, Labels]:
         return self._routers[number], self._sizes[number], labels_of(self._new, self._new.entities[number].kind)
 
     def _fits(self, name: str, number: int) -> bool:
-        router = self._routers[number]
-        if self._sizes[number] == 1:
-            return name == self._alone(number)
+        router, alone = self._routers[number], name == self._alone(number)
+        if self._sizes[number] == 1 and (alone or not self._automatic[number]):
+            return alone
         return name.startswith("twins:") and name.partition("@")[2] == router
 
     def _alone(self, number: int) -> str:
@@ -177,7 +225,7 @@ class _Packing:
         room: dict[tuple[str, int, Labels], list[str]] = {}
         for name, held in self._held.items():
             key = self._key(held[0])
-            if key[1] > 1:
+            if key[1] > 1 and name.startswith("twins:"):
                 room.setdefault(key, []).append(name)
         for number in numbers:
             if number in self._placed:

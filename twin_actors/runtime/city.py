@@ -25,6 +25,7 @@ from twin_actors.runtime.processes import Record
 from twin_actors.runtime.recorded import Recorded
 from twin_actors.runtime.remembered import Remembered
 from twin_actors.runtime.reshaping import Reshaped
+from twin_actors.runtime.shelf import place_of, shelf_of
 from twin_actors.store import erase_store
 
 if TYPE_CHECKING:
@@ -35,23 +36,25 @@ if TYPE_CHECKING:
 __all__ = ["City", "CityNotFound", "LaunchRefused"]
 
 DEADLINE_S = 15.0
+LOOK_EVERY_S = 1.0
+"""How old a plan that is kept in Ray may be: a look costs a call. Who finds other twins than it says looks again."""
 
 
 class Made(NamedTuple):
     """A city's plan as it was read, and what is looked up in it most."""
 
     plan: CityPlan
-    stamp: int  # when its file was written
+    stamp: Any  # another one after every change
     number: Mapping[str, int]
     kind_of: Mapping[str, str]
     actor_of: Mapping[int, str]
 
     @classmethod
-    def of(cls, plan: CityPlan, file: Path) -> Made:
+    def of(cls, plan: CityPlan, stamp: Any) -> Made:
         entities = plan.scenario.entities
         return cls(
             plan,
-            file.stat().st_mtime_ns,
+            stamp,
             {entity.id: number for number, entity in enumerate(entities)},
             {entity.id: entity.kind for entity in entities},
             {number: actor.name for actor in plan.actors for number in actor.entities},
@@ -67,16 +70,39 @@ class City(Reshaped, Remembered, Recorded, Asking):
         self._ray = ray
         self._record = record
         self.name = record.city
-        self._plan_file = local.folder_of(record.city) / PLAN_FILE
-        self._made = Made.of(CityPlan.load(self._plan_file.parent), self._plan_file)
+        self._folder = local.folder_of(record.city)
+        self._place = place_of(record, self._folder)
+        self._shelf = shelf_of(self._place)
+        self._looked_at = time.monotonic()
+        self._made = self._read()
+
+    def _read(self) -> Made:
+        """The plan in force. In a cluster it is with Ray: the copy in the folder is for the device host beside us."""
+        try:
+            stamp = self._shelf.stamp(PLAN_FILE)  # before the plan: who replaces it meanwhile is noticed next time
+            plan = CityPlan.load(self._place)
+        except FileNotFoundError:  # Ray has been started anew, and the city with it is no more: what it was
+            return Made.of(CityPlan.load(self._folder), None)
+        if self._place != str(self._folder):
+            CityPlan.save(self._folder, plan.scenario, plan.record)
+        return Made.of(plan, stamp)
 
     @property
     def _now_made(self) -> Made:
         """How the city is made up; anybody may change it while it runs."""
+        in_ray = self._place != str(self._folder)
+        if in_ray and (time.monotonic() - self._looked_at < LOOK_EVERY_S or not self._ray.is_initialized()):
+            return self._made
+        self._looked_at = time.monotonic()
         with contextlib.suppress(FileNotFoundError):  # deleted meanwhile: what it was
-            if self._plan_file.stat().st_mtime_ns != self._made.stamp:
-                self._made = Made.of(CityPlan.load(self._plan_file.parent), self._plan_file)
+            if self._shelf.stamp(PLAN_FILE) != self._made.stamp:
+                self._made = self._read()
         return self._made
+
+    def _look_again(self) -> None:
+        """The city has been changed, or shows that it has been: the next look at its plan is a fresh one."""
+        self._looked_at = float("-inf")
+        _ = self._now_made
 
     @property
     def plan(self) -> CityPlan:  # type: ignore[override]
@@ -322,6 +348,14 @@ class City(Reshaped, Remembered, Recorded, Asking):
     def nodes(self) -> pd.DataFrame:
         """One row a node that can hold twin actors: its state, how many it holds, memory, readings a second, labels."""
         return relocating.nodes(self._call)
+
+    def sizes(self) -> pd.DataFrame:
+        """One row a kind: how many of its twins share an actor, which bound decided that and from what figures.
+
+        Beside it what was measured: readings a second of all twins of the kind together, over how long (s), the time of
+        a reading in its twin actor (µs) and the memory of a twin (bytes); None where that is not known.
+        """
+        return relocating.sizes(self._call)
 
     def moves(self, last: int = 10) -> pd.DataFrame:
         """The last twin actors that were moved: from which node to which, why, and how long their readings waited."""

@@ -6,8 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Mapping
-from dataclasses import asdict
-from pathlib import Path
+from dataclasses import asdict, replace
 from typing import Any
 
 import ray
@@ -25,6 +24,7 @@ from twin_actors.runtime.patience import patiently
 from twin_actors.runtime.placement import LaunchRefused
 from twin_actors.runtime.placing import Placer
 from twin_actors.runtime.plan import CityPlan
+from twin_actors.runtime.sizing import Sizing, keep_sizes, kept_sizes, sizes_for
 from twin_actors.runtime.whereabouts import Whereabouts
 from twin_actors.scenario.model import Scenario
 from twin_actors.store import StoreDamaged, StoreUnavailable
@@ -41,15 +41,16 @@ class Controller:
     It creates what is not there, so a controller that Ray has started again takes over the city that it finds.
     """
 
-    def __init__(self, folder: str, namespace: str) -> None:
-        self._folder, self._namespace = folder, namespace
-        self._plan = CityPlan.load(folder)
+    def __init__(self, place: str, namespace: str) -> None:
+        self._place, self._namespace = place, namespace
+        self._plan = CityPlan.load(place)
         self._store = patiently(self._plan.open_store)
         self._epoch = patiently(lambda: self._store.next_epoch(NAME))
         self._whereabouts = patiently(lambda: Whereabouts(self._store))
-        self._crew = Crew(folder, namespace, self._plan, self._whereabouts)
+        self._crew = Crew(place, namespace, self._plan, self._whereabouts)
         self._placer = Placer(self._crew, self._whereabouts, self._end_if_outdated)
         self._tending = self._crew.lock  # held by whoever creates or ends actors
+        self._sizing = patiently(lambda: kept_sizes(self._store))
         self._answered = 0
         self._phase = "idle"
         self._error = ""
@@ -71,7 +72,30 @@ class Controller:
             "audit": self._auditor.report(),
             "history": self._historian.report(),
             "moves": self._placer.moves(0),
+            "nodes": self._placer.nodes(),
         }
+
+    def sizes(self) -> list[dict[str, Any]]:
+        """One line per kind: how many of its twins share an actor, which bound decided that, and what was measured."""
+        scenario, measured = self._plan.scenario, self._placer.measured
+        lines = []
+        for kind in scenario.kinds_used():
+            sizing, found = self._sizing.get(kind), measured.get(kind)
+            fixed = scenario.placement.of(kind)
+            lines.append(
+                {
+                    "kind": kind,
+                    "twins": sum(entity.kind == kind for entity in scenario.entities),
+                    "per_actor": sizing.twins if sizing else fixed,
+                    "bound": sizing.bound if sizing else "fixed",
+                    "says": sizing.says if sizing else "as the scenario says",
+                    "readings_per_s": found.readings_per_s if found else None,
+                    "measured_s": found.over_s if found else None,
+                    "reading_us": found.reading_us if found else None,
+                    "twin_bytes": found.twin_bytes if found else None,
+                }
+            )
+        return lines
 
     def nodes(self) -> list[dict[str, Any]]:
         """One line per node that can hold twin actors."""
@@ -171,49 +195,86 @@ class Controller:
         with self._placer.still(), self._tending:  # no twin actor is on its way to another node
             if self._phase != "running":
                 raise ChangeRefused(f"the city is {self._phase}: try again when it runs")
-            new, change = planned(self._store, self._plan, Scenario.from_json(scenario), renamed, split)
-            try:
-                self._placer.check_labels(wanted_by(new))
-            except LaunchRefused as error:
-                raise ChangeRefused(str(error)) from error
+            new, change, sizes = self._planned(scenario, renamed, split)
             if not change.empty or split:
-                applying.begin(Path(self._folder), new)
+                applying.begin(self._place, new)
                 self._phase = "changing"
                 try:
                     self._carry_out(new)
+                    self._keep_sizes(sizes)
                     self._create_all()
                 finally:
                     self._phase = "running"
             return change
 
+    def preview(self, scenario: bytes, renamed: Mapping[str, str]) -> Change:
+        """What ``change`` would come to, with nothing done about it. Raises what it would raise."""
+        return self._planned(scenario, renamed, "")[1]
+
+    def _planned(
+        self, scenario: bytes, renamed: Mapping[str, str], split: str
+    ) -> tuple[CityPlan, Change, dict[str, Sizing]]:
+        """The next plan, what it changes, the sizes it goes by. Raises ChangeRefused, ValueError."""
+        wanted = Scenario.from_json(scenario)
+        sizes = self._sizes(wanted)
+        new, change = planned(self._store, self._plan, wanted, renamed, split, sizes)
+        actors, living_on = wanted_by(new), untouched(self._plan, new)
+        try:
+            self._placer.check_labels({name: each for name, each in actors.items() if name not in living_on})
+        except LaunchRefused as error:
+            raise ChangeRefused(str(error)) from error
+        plan = self._placer.relabelling({name: each for name, each in actors.items() if name in living_on})
+        shown, places = self._placer.shown_node, self._whereabouts.places
+        return (
+            new,
+            replace(
+                change,
+                moves={move.actor: (shown(move.source), shown(move.target)) for move in plan.moves},
+                stranded={name: shown(places[name].node) for name in plan.stranded},
+            ),
+            sizes,
+        )
+
+    def _sizes(self, scenario: Scenario) -> dict[str, Sizing]:
+        """How 'auto' would pack these twins now. Raises ChangeRefused while the store is away."""
+        try:
+            before = kept_sizes(self._store)
+        except StoreUnavailable as error:
+            raise ChangeRefused(f"the store is away, try again later: {error}") from error
+        return sizes_for(scenario, self._placer.capacity(), self._placer.measured, before)
+
+    def _keep_sizes(self, sizes: dict[str, Sizing]) -> None:
+        patiently(lambda: keep_sizes(self._store, sizes))
+        self._sizing = sizes
+
     def _finish_change(self) -> None:
         """Carry out a change that was cut short; one that cannot be is given up, and the city goes on as it was."""
         try:
-            new = CityPlan.next(self._folder)
+            new = CityPlan.next(self._place)
             if new is not None:
                 log.warning("a change of the city was cut short; it is carried out now")
                 self._carry_out(new)
         except Exception as error:
-            applying.give_up(Path(self._folder))
+            applying.give_up(self._place)
             self._error = f"a change that was cut short is given up: {error}"
             log.exception("a change that was cut short is given up")
 
     def _carry_out(self, new: CityPlan) -> None:
         """Stop what the change touches, move the twins, and go by the new plan; what is missing is created later."""
-        old, folder = self._plan, Path(self._folder)
+        old = self._plan
         living_on = untouched(old, new)
         touched = [actor.name for actor in old.actors if actor.name not in living_on]
         try:
             stop_in_order(self._crew)
             save_twins(self._crew, touched)
             end_for_good(self._crew, [AGGREGATOR, *old.routers, *touched])
-            patiently(lambda: applying.move_twins(folder, self._store, old, new))
+            patiently(lambda: applying.move_twins(self._place, self._store, old, new))
         except Exception as error:  # whatever it was, the next plan must not come into force later, unasked
-            applying.give_up(folder)
+            applying.give_up(self._place)
             log.exception("the change could not be carried out")
             self._create_all()
             raise ChangeRefused(f"the twins could not be moved, and the city goes on as it was: {error}") from error
-        self._plan = CityPlan.load(folder)
+        self._plan = CityPlan.load(self._place)
         self._crew.take(self._plan, living_on)
         self._answered = len(self._crew.hellos)
         self._historian.follow(self._plan)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,15 +12,13 @@ import ray
 
 from twin_actors.runtime.aggregator import Aggregator
 from twin_actors.runtime.nodes import placed_on
-from twin_actors.runtime.placement import ACTOR_BYTES, OTHER_BYTES, labels_of
+from twin_actors.runtime.placement import ACTOR_BYTES, OTHER_BYTES, ROUGHLY, labels_of
 from twin_actors.runtime.plan import CityPlan
 from twin_actors.runtime.router import Router
 from twin_actors.runtime.twin_actor import Hello, TwinActor
 from twin_actors.runtime.whereabouts import Whereabouts
 
 AGGREGATOR = "aggregator"
-ROUGHLY = 1.1
-"""A twin actor that takes no more than this times the usual is an ordinary one, for which the usual is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +48,8 @@ class Crew:
     """Creates actors and finds them. ``lock`` is held by whoever ends one to create it again, so that nobody who
     finds the name missing meanwhile creates it elsewhere."""
 
-    def __init__(self, folder: str, namespace: str, plan: CityPlan, whereabouts: Whereabouts) -> None:
-        self._folder, self._namespace, self._whereabouts = folder, namespace, whereabouts
+    def __init__(self, place: str, namespace: str, plan: CityPlan, whereabouts: Whereabouts) -> None:
+        self._place, self._namespace, self._whereabouts = place, namespace, whereabouts
         self.lock = threading.RLock()
         self.hellos: dict[str, Hello] = {}
         self.take(plan)
@@ -58,6 +57,8 @@ class Crew:
     def take(self, plan: CityPlan, living_on: Collection[str] = ()) -> None:
         """Make what this plan wants from now on; of those who have introduced themselves only these go on living."""
         self.plan, self.routers, self.twin_actors = plan, plan.routers, wanted_by(plan)
+        entities = plan.scenario.entities
+        self.kinds = {actor.name: Counter(entities[number].kind for number in actor.entities) for actor in plan.actors}
         self.hellos = {name: hello for name, hello in self.hellos.items() if name in living_on}
 
     def find(self, name: str) -> Any:
@@ -94,7 +95,7 @@ class Crew:
     def _create(
         self, cls: type, name: str, *arguments: Any, memory: int, concurrency: int, anew: bool, **where: Any
     ) -> Any:
-        first = (self._folder, self._namespace) if cls is not TwinActor else (self._folder,)
+        first = (self._place, self._namespace) if cls is not TwinActor else (self._place,)
         return (
             ray.remote(cls)
             .options(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import msgspec
 from twin_actors.runtime.clock import Clock
 from twin_actors.runtime.driving import CALL_DEADLINE_S, Progress, connect_ray, wait_for_first_look, wait_for_routers
 from twin_actors.runtime.local import LOCK_FILE, alone, folder_of, running
+from twin_actors.runtime.measuring import kept_measures
 from twin_actors.runtime.placement import (
     ACTOR_BYTES,
     CONTROLLER_BYTES,
@@ -26,13 +28,27 @@ from twin_actors.runtime.placement import (
 )
 from twin_actors.runtime.plan import PLAN_FILE, SCENARIO_FILE, CityPlan, Plan, Reach, decoders_of
 from twin_actors.runtime.processes import Record, Running, start_devices, start_head
+from twin_actors.runtime.shelf import place_of
 from twin_actors.runtime.shutdown import end
+from twin_actors.runtime.sizing import (
+    Capacity,
+    Sizing,
+    auto_kinds,
+    capacity_here,
+    capacity_of,
+    counts,
+    kept_sizes,
+    shown,
+    sizes_for,
+)
 from twin_actors.runtime.stores import STORE_FOLDER, store_of
-from twin_actors.runtime.taking_over import divide_routers, take_over
+from twin_actors.runtime.taking_over import divide_routers, opened, take_over
 from twin_actors.runtime.waiting import answer, first_silent
 from twin_actors.scenario.catalogue import load_catalogue
 from twin_actors.scenario.model import Scenario
 from twin_actors.wire.broker import EmbeddedBroker
+
+log = logging.getLogger(__name__)
 
 
 def _end_remains(folder: Path) -> None:
@@ -78,29 +94,39 @@ def launch(
         raise LaunchRefused(f"{scenario.city} has no entities: add some under 'entities'")
     if scenario.cluster is not None and address is None:
         address = scenario.cluster
-    plans = plan_actors(scenario, _cores_of_cluster(scenario, address))
-    if scenario.cluster is None:  # the memory of a cluster is its nodes', which Ray watches over
-        check_memory(scenario, plans, free_memory_bytes())
     folder = folder_of(scenario.city)
     folder.mkdir(parents=True, mode=0o700, exist_ok=True)
     with alone(folder, scenario.city):
         _refuse_second(scenario.city)
-        return _launch(scenario, plans, folder, address, tell, deadline_s)
+        sizes = _sizes(scenario, folder, address)
+        plans = plan_actors(scenario, counts(sizes))
+        if scenario.cluster is None:  # the memory of a cluster is its nodes', which Ray watches over
+            check_memory(scenario, plans, free_memory_bytes())
+        if said := shown(sizes):
+            log.info("%s", said)
+        return _launch(scenario, plans, sizes, folder, address, tell, deadline_s)
 
 
-def _cores_of_cluster(scenario: Scenario, address: str | None) -> int | None:
-    """How many twin actors 'auto' makes in a cluster: one a core, of all nodes that may hold them, as memory allows.
+def _sizes(scenario: Scenario, folder: Path, address: str | None) -> dict[str, Sizing]:
+    """How 'auto' packs the twins: by what there is now, and by what the city's earlier life has measured."""
+    if not auto_kinds(scenario):
+        return {}
+    where = store_of(scenario.store_url, folder, scenario.city)
+    measured, before = {}, {}
+    if where.durable:
+        with opened(where, scenario.city) as store:
+            measured, before = kept_measures(store), kept_sizes(store)
+    return sizes_for(scenario, _capacity(scenario, address), measured, before)
 
-    None where nothing is 'auto', or the city has this machine alone.
-    """
-    if address in (None, "local") or "auto" not in map(scenario.placement.of, scenario.kinds_used()):
-        return None
+
+def _capacity(scenario: Scenario, address: str | None) -> Capacity:
+    """Of this machine, or of all nodes of a cluster that may hold twin actors."""
+    if address in (None, "local"):
+        return capacity_here()
     connect_ray(_record_of(scenario, address))
     from twin_actors.runtime.nodes import living_nodes
 
-    nodes = [node for node in living_nodes() if node.holds_twins]
-    fitting = sum(node.free_bytes // ACTOR_BYTES for node in nodes)
-    return max(1, min(sum(max(int(node.cores), 1) for node in nodes), fitting))
+    return capacity_of([(node.cores, node.free_bytes) for node in living_nodes() if node.holds_twins])
 
 
 def _record_of(scenario: Scenario, address: str | None) -> Record:
@@ -126,6 +152,7 @@ def _refuse_second(city: str) -> None:
 def _launch(
     scenario: Scenario,
     plans: Sequence[ActorPlan],
+    sizes: Mapping[str, Sizing],
     folder: Path,
     address: str | None,
     tell: Progress,
@@ -135,7 +162,7 @@ def _launch(
     _clear(folder, keep=store_of(scenario.store_url, folder, scenario.city).durable)
     record = _record_of(scenario, address)
     try:
-        _start(record, scenario, plans, folder, address, tell, deadline_s)
+        _start(record, scenario, plans, sizes, folder, address, tell, deadline_s)
     except BaseException:
         end(record, folder)
         raise
@@ -159,6 +186,7 @@ def _start(
     record: Record,
     scenario: Scenario,
     plans: Sequence[ActorPlan],
+    sizes: Mapping[str, Sizing],
     folder: Path,
     address: str | None,
     tell: Progress,
@@ -172,7 +200,7 @@ def _start(
         store=where.url,
         actors=tuple((each.name, each.entities) for each in plans),
     )
-    plan, before, resumed_s = take_over(where, scenario, plan, tell)
+    plan, before, resumed_s = take_over(where, scenario, plan, sizes, tell)
     tell("starting the broker", 0, 1)
     reach = _broker(record, scenario, folder)
     start_s = scenario.clock.start_s or time.time()
@@ -195,7 +223,10 @@ def _start(
         )
     record.save(folder)
     connect_ray(record)
-    _start_controller(record, folder)
+    place = place_of(record, folder)
+    if place != str(folder):
+        CityPlan.save(place, scenario, plan)
+    _start_controller(record, place)
     _create_all(record, plans, tell, deadline_s)
     wait_for_routers(record, deadline_s=30.0)
     wait_for_first_look(record, deadline_s=30.0)
@@ -233,7 +264,7 @@ def _broker(record: Record, scenario: Scenario, folder: Path) -> Reach:
     )
 
 
-def _start_controller(record: Record, folder: Path) -> None:
+def _start_controller(record: Record, place: str) -> None:
     import ray
 
     from twin_actors.runtime.controller import Controller
@@ -249,7 +280,7 @@ def _start_controller(record: Record, folder: Path) -> None:
             memory=CONTROLLER_BYTES,
             max_concurrency=4,
         )
-        .remote(str(folder), record.namespace)
+        .remote(place, record.namespace)
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 from twin_actors.core.ledger import Ledger
 from twin_actors.runtime.merging import merged_status
 
+MOST_NODES = 100
+"""Nodes with series of their own, the fullest."""
 MOST_ACTORS = 200
 """Twin actors with series of their own; a city of one entity an actor would make tens of thousands otherwise."""
 
@@ -134,13 +137,34 @@ _ALARMS = Metric("twin_actors_alarms", "Alarms of the city's own places that are
 _RECREATED = Metric("twin_actors_recreated_total", "Actors that had disappeared and were created again", counter=True)
 
 _MOVES = Metric(
-    "twin_actors_moves_total", "Moves of twin actors between nodes that have been begun, ever", counter=True
+    "twin_actors_moves_total", "Moves of twin actors between nodes that have come to an end, ever", counter=True
 )
 _MOVES_OPEN = Metric("twin_actors_moves_open", "Moves that wait or are under way", ("city", "where"))
+_MOVES_ENDED = Metric(
+    "twin_actors_moves_ended_total", "Moves that have come to an end, by outcome", ("city", "outcome", "reason"), True
+)
+_LONGEST_WAIT = Metric(
+    "twin_actors_moves_longest_wait_seconds", "The longest that readings have waited for a twin that moved, s"
+)
+_NODE = ("city", "node")
+_OF_NODE: Mapping[str, Metric] = {
+    "actors": Metric("twin_actors_node_actors", "Twin actors on this node", _NODE),
+    "twins": Metric("twin_actors_node_twins", "Twins on this node", _NODE),
+    "memory_bytes": Metric("twin_actors_node_memory_bytes", "Memory kept for twin actors on this node", _NODE),
+    "capacity_bytes": Metric(
+        "twin_actors_node_capacity_bytes",
+        "Memory there is for twin actors on this node, what they take included",
+        _NODE,
+    ),
+    "readings_per_s": Metric("twin_actors_node_readings_per_second", "Readings for the twins on this node", _NODE),
+}
+_NODE_OPEN = Metric("twin_actors_node_open", "1: takes twin actors; 0: closed, or about to end", _NODE)
+_NODES_LEFT_OUT = Metric("twin_actors_nodes_left_out", "Nodes without series of their own")
 _STRANDED = Metric("twin_actors_stranded_actors", "Twin actors that must leave their node and find no room elsewhere")
 
 METRICS: tuple[Metric, ...] = (
-    _LEDGER, _UNEXPLAINED, _ANSWERS, _ALARMS, _RECREATED, _MOVES, _MOVES_OPEN, _STRANDED,
+    _LEDGER, _UNEXPLAINED, _ANSWERS, _ALARMS, _RECREATED, _MOVES, _MOVES_OPEN, _MOVES_ENDED, _LONGEST_WAIT,
+    _STRANDED, *_OF_NODE.values(), _NODE_OPEN, _NODES_LEFT_OUT,
     _ACTORS, _ACTORS_UP, _LEFT_OUT, _BACKLOG, _ACTOR_UP, *_OF_ACTOR.values(), _SNAPSHOT_LAG,
     *_OF_KIND.values(), _KIND_RMSE,
     *_OF_ROUTER.values(), _STORE_TROUBLE, _DEAD_LETTERS,
@@ -202,7 +226,11 @@ def _samples(status: Mapping[str, Any], ledger: Ledger | None, shown: Collection
         yield Sample(_MOVES, (city,), moves["count"])
         yield Sample(_MOVES_OPEN, (city, "waiting"), moves["waiting"])
         yield Sample(_MOVES_OPEN, (city, "under_way"), len(moves["under_way"]))
+        for outcome, reason, count in moves["ends"]:
+            yield Sample(_MOVES_ENDED, (city, outcome, reason), count)
+        yield Sample(_LONGEST_WAIT, (city,), moves["longest_wait_s"])
         yield Sample(_STRANDED, (city,), len(moves["stranded"]))
+        yield from _of_nodes(city, controller["nodes"])
         by_alarm: dict[str, int] = {}
         for each in controller["audit"]["alarms"]:
             by_alarm[each["alarm"]] = by_alarm.get(each["alarm"], 0) + 1
@@ -217,6 +245,19 @@ def _each(metrics: Mapping[str, Metric], said: Mapping[str, Any], values: tuple[
         value = said[name]
         if value is not None:
             yield Sample(metric, values, value)
+
+
+def _of_nodes(city: str, nodes: Sequence[Mapping[str, Any]]) -> Iterator[Sample]:
+    """By address: a node that comes back has another id, and the same series. Where several share an address, as on
+    one machine, by the beginning of the id too."""
+    own = sorted(nodes, key=lambda node: (-node["actors"], node["node"]))[:MOST_NODES]
+    shared = Counter(node["address"] for node in nodes)
+    for node in own:
+        address = node["address"]
+        name = address if shared[address] == 1 else f"{address}#{node['node'][:8]}"
+        yield from _each(_OF_NODE, node, (city, name))
+        yield Sample(_NODE_OPEN, (city, name), float(node["state"] == "open"))
+    yield Sample(_NODES_LEFT_OUT, (city,), len(nodes) - len(own))
 
 
 def _of_actors(city: str, actors: Mapping[str, Mapping[str, Any]], shown: Collection[str]) -> Iterator[Sample]:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
 
 import ray
 from ray.exceptions import GetTimeoutError, RayError
@@ -39,6 +39,14 @@ GIVE_UP_S = 120.0
 POLL_S = 0.03
 
 FINISHED, TAKEN_BACK, ELSEWHERE, SILENT = "finished", "taken back", "elsewhere", "does not answer yet"
+RESTLESS, UNSAVED = "does not come to rest", "could not be saved"
+MOVED, GIVEN_UP, FAILED = "moved", "given_up", "failed"
+"""What a move comes to: on another node; still where it was, as well as before; not seen since."""
+ENDS: Final = (
+    (MOVED, "as_planned"), (MOVED, "elsewhere"), (GIVEN_UP, "restless"), (GIVEN_UP, "unsaved"),
+    (GIVEN_UP, "interrupted"), (FAILED, "silent"),
+)  # fmt: skip
+"""Every outcome of a move with its reason: ``interrupted`` is one whose controller died before it ended the actor."""
 AWAY = (ValueError, RayError, GetTimeoutError)
 """How an actor that cannot be asked shows itself."""
 
@@ -65,6 +73,8 @@ class Mover:
         self._crew, self._whereabouts, self._guard = crew, whereabouts, guard
         self.count = max((row["number"] for row in whereabouts.recorded(1)), default=0)
         self.under_way: tuple[str, ...] = ()
+        self.ends = dict.fromkeys(ENDS, 0)  # of this controller's life, as what follows
+        self.longest_wait_s = 0.0
 
     # -- a group -----------------------------------------------------------------------------------------------
 
@@ -120,7 +130,7 @@ class Mover:
             if restless:
                 time.sleep(POLL_S)  # a pause between two looks, bounded by the deadline
         if restless and not must:
-            self._take_back(going, restless, "does not come to rest")
+            self._take_back(going, restless, RESTLESS)
 
     def _save(self, going: dict[str, Move], *, must: bool) -> dict[str, float]:
         """Have every actor keep a snapshot. Returns how long each took (s)."""
@@ -143,18 +153,19 @@ class Mover:
                     log.warning("%s could not save its twins: %s", saving[ref], str(error).splitlines()[0])
         failed |= {saving[ref] for ref in waiting}
         if failed and not must:
-            self._take_back(going, failed, "could not be saved")
+            self._take_back(going, failed, UNSAVED)
         return took
 
     def _take_back(self, going: dict[str, Move], names: set[str], why: str) -> None:
         """These stay where they are."""
+        reason = {RESTLESS: "restless", UNSAVED: "unsaved"}[why]
         for name in sorted(names):
             log.warning("twin actor %s is not moved: it %s", name, why)
             del going[name]
         self._let_go(sorted(names))
         for name in sorted(names):
             intent = self._whereabouts.intents[name]
-            self._note(intent, TAKEN_BACK, intent.source, 0.0, 0.0)
+            self._note(intent, TAKEN_BACK, intent.source, 0.0, 0.0, (GIVEN_UP, reason))
             self._whereabouts.done(name)
 
     def _replace(self, going: Mapping[str, Move]) -> dict[str, Any]:
@@ -247,19 +258,25 @@ class Mover:
 
     def _ended(self, intent: Intent, hello: Hello | None, waited_s: float, snapshot_s: float) -> None:
         if hello is None:
-            outcome, target = SILENT, ""
+            outcome, target, end = SILENT, "", (FAILED, "silent")
         elif hello.epoch <= intent.epoch:
-            outcome, target = TAKEN_BACK, hello.node
+            outcome, target, end = TAKEN_BACK, hello.node, (GIVEN_UP, "interrupted")
+        elif hello.node == intent.target:
+            outcome, target, end = FINISHED, hello.node, (MOVED, "as_planned")
         else:
-            outcome, target = FINISHED if hello.node == intent.target else ELSEWHERE, hello.node
-        self._note(intent, outcome, target, waited_s, snapshot_s)
+            outcome, target, end = ELSEWHERE, hello.node, (MOVED, "elsewhere")
+        self._note(intent, outcome, target, waited_s, snapshot_s, end)
         self._whereabouts.done(intent.actor)
 
-    def _note(self, intent: Intent, outcome: str, target: str, waited_s: float, snapshot_s: float) -> None:
+    def _note(
+        self, intent: Intent, outcome: str, target: str, waited_s: float, snapshot_s: float, end: tuple[str, str]
+    ) -> None:
         number, actor = self.count + 1, intent.actor
         moved = Moved(number, actor, intent.source, target, intent.why, outcome, time.time(), waited_s, snapshot_s)
         self._whereabouts.record(asdict(moved))
         self.count = number
+        self.ends[end] += 1
+        self.longest_wait_s = max(self.longest_wait_s, waited_s)
         log.info("%s: move from %s to %s %s", actor, intent.source[:8], target[:8], outcome)
 
 

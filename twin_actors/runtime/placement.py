@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,9 @@ from twin_actors.scenario.model import Scenario
 
 ACTOR_BYTES = 65_000_000
 """Memory of one twin actor with a process of its own, as measured (64.5 MB unshared, Ray 2.60, numpy 2.4)."""
+
+ROUGHLY = 1.1
+"""A twin actor that takes no more than this times the usual is an ordinary one, for which the usual is kept."""
 
 OTHER_BYTES = 200_000_000
 """Memory that is kept for a router or the aggregator."""
@@ -41,11 +44,14 @@ Labels = tuple[tuple[str, tuple[str, ...]], ...]
 """By label the values of which a node must have one; sorted, so that they can be compared."""
 
 
-def size_of(scenario: Scenario, kind: str, cores: int | None = None) -> int:
-    """How many twins of a kind share an actor at most; ``auto``: so many that each core has one."""
+def size_of(scenario: Scenario, kind: str, sizes: Mapping[str, int] | None = None) -> int:
+    """How many twins of a kind share an actor at most; ``auto``: as ``sizes`` say, else each core has one."""
     setting = scenario.placement.of(kind)
-    cores = cores or os.cpu_count() or 1
-    return max(1, math.ceil(len(scenario.entities) / cores)) if setting == "auto" else int(setting)
+    if setting != "auto":
+        return int(setting)
+    if sizes is not None and kind in sizes:
+        return sizes[kind]
+    return max(1, math.ceil(len(scenario.entities) / (os.cpu_count() or 1)))
 
 
 def labels_of(scenario: Scenario, kind: str) -> Labels:
@@ -53,12 +59,12 @@ def labels_of(scenario: Scenario, kind: str) -> Labels:
     return tuple(sorted(scenario.placement.labels.get(kind, {}).items()))
 
 
-def plan_actors(scenario: Scenario, cores: int | None = None) -> tuple[ActorPlan, ...]:
+def plan_actors(scenario: Scenario, sizes: Mapping[str, int] | None = None) -> tuple[ActorPlan, ...]:
     """Twin actors in scenario order. Kinds with the same setting are packed side by side, a kind's twins together;
     those that need nodes of different labels never are.
 
-    ``auto`` packs everything into as many actors as there are ``cores`` (of this machine, unless told), and at least
-    one a router.
+    ``sizes`` says how many twins of a kind that is ``auto`` share an actor (see ``sizing``); without it each core of
+    this machine has one actor, and each router at least one.
     """
     by_setting: dict[tuple[str, int, Labels], list[int]] = {}
     total = len(scenario.entities)
@@ -66,7 +72,7 @@ def plan_actors(scenario: Scenario, cores: int | None = None) -> tuple[ActorPlan
     order = sorted(range(total), key=lambda number: scenario.entities[number].kind)
     for number in order:
         kind = scenario.entities[number].kind
-        setting = routers[number], size_of(scenario, kind, cores), labels_of(scenario, kind)
+        setting = routers[number], size_of(scenario, kind, sizes), labels_of(scenario, kind)
         by_setting.setdefault(setting, []).append(number)
     plans: list[ActorPlan] = []
     for (router, size, _), numbers in by_setting.items():

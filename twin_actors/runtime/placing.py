@@ -7,18 +7,32 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
 
-from twin_actors.runtime.balancing import Move, Plan, Room, Standing, evacuated, evened, seated, suits
+from twin_actors.runtime.balancing import (
+    Move,
+    Plan,
+    Room,
+    Standing,
+    astray,
+    evacuated,
+    evened,
+    of_actors,
+    seated,
+    suits,
+)
 from twin_actors.runtime.crew import AGGREGATOR, Crew, Wanted
+from twin_actors.runtime.evicting import move_others
+from twin_actors.runtime.measuring import Measured
 from twin_actors.runtime.moving import AWAY, Mover
 from twin_actors.runtime.nodes import Node, living_nodes, shown_labels
 from twin_actors.runtime.placement import OTHER_BYTES, LaunchRefused
+from twin_actors.runtime.rating import Rating
+from twin_actors.runtime.sizing import Capacity, capacity_here, capacity_of
 from twin_actors.runtime.whereabouts import Place, Whereabouts
 from twin_actors.store import StoreUnavailable
 
@@ -26,7 +40,6 @@ log = logging.getLogger(__name__)
 
 LOOK_EVERY_S, LOOK_ALONE_EVERY_S = 0.5, 2.0
 """How often the nodes are looked at: one that has got SIGTERM lives for 30 s at most, and a lone one has no other."""
-RATES_EVERY_S = 5.0
 CALM_S = 5.0
 """How long nodes must not have changed before actors move by themselves: several often join at once."""
 AT_ONCE, AT_ONCE_LEAVING = 2, 8
@@ -34,8 +47,8 @@ AT_ONCE, AT_ONCE_LEAVING = 2, 8
 end, since each takes a second or so."""
 PAUSE_S = 0.2
 """Between two groups, so that others get their turn."""
-CALL_S = 5.0
-STOP_S = 12.0
+AGAIN_S = 30.0
+"""After which an actor is tried again that did not come to rest, or could not be saved, when its labels called it."""
 STILL_S = 120.0
 ORDER_S = 10.0
 
@@ -51,10 +64,10 @@ class Placer:
         self._ordered: list[Move] = []
         self._lock = threading.Lock()
         self._turn = threading.Lock()  # held while anything is moved
-        self._received: dict[str, tuple[float, int]] = {}
-        self._rates: dict[str, float] = {}
-        self._rated_at = float("-inf")
-        self._stranded: tuple[str, ...] = ()
+        self._rating = Rating(crew, whereabouts)
+        self._stranded: tuple[str, ...] = ()  # on nodes that are closed
+        self._astray: tuple[str, ...] = ()  # on nodes without the labels that they want, and nowhere to go
+        self._again_at: dict[str, float] = {}  # when one that did not move to its labels is tried again
         self._left: dict[str, list[str]] = {}  # by closed node, who is still there
         self._trouble = ""
         self._stopping = threading.Event()
@@ -70,10 +83,11 @@ class Placer:
         Raises LaunchRefused where no node has the labels that a kind wants, with those that there are.
         """
         self._look()
-        self.check_labels(self._crew.twin_actors)
+        there = self._crew.living()
+        # those that live stay where they are when no node has what they want by now
+        self.check_labels({name: wanted for name, wanted in self._crew.twin_actors.items() if name not in there})
         if len(self._rooms()) < 2:
             return
-        there = self._crew.living()
         standing = [
             Standing(
                 actor=name,
@@ -100,6 +114,20 @@ class Placer:
                     f"{said.split(' or ')[0]}, or change the scenario"
                 )
 
+    def relabelling(self, twin_actors: Mapping[str, Wanted]) -> Plan:
+        """Where those of these that live would have to go because of what is wanted of their nodes."""
+        standing = [
+            replace(each, labels=twin_actors[each.actor].labels)
+            for each in self._standing()
+            if each.actor in twin_actors
+        ]
+        rooms = self._rooms()
+        return of_actors(evacuated(rooms, standing), astray(rooms, standing))
+
+    def shown_node(self, node: str) -> str:
+        """A node as people know it."""
+        return self._nodes[node].address if node in self._nodes else node[:8]
+
     @contextmanager
     def still(self, within_s: float = STILL_S) -> Iterator[None]:
         """No move is under way, and none begins, for the length of a with-block. Raises TimeoutError."""
@@ -118,6 +146,21 @@ class Placer:
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(timeout=10.0)
+            try:
+                self._rating.look(last=True)
+            except StoreUnavailable as error:
+                log.warning("the last minute of measured rates is not kept: %s", error)
+
+    @property
+    def measured(self) -> Mapping[str, Measured]:
+        """What the twins of every kind take."""
+        return self._rating.measured
+
+    def capacity(self) -> Capacity:
+        """What there is for twin actors, those that live now included."""
+        if self._crew.plan.scenario.cluster is not None:
+            return capacity_of([(room.cores, room.capacity_bytes) for room in self._rooms() if not room.closed])
+        return capacity_here(-sum(hello.memory_bytes for hello in list(self._crew.hellos.values())))
 
     # -- what people ask ---------------------------------------------------------------------------------------
 
@@ -130,6 +173,7 @@ class Placer:
                 "address": self._nodes[room.node].address,
                 "state": "leaving" if self._nodes[room.node].leaving else "closed" if room.closed else "open",
                 "actors": sum(each.node == room.node for each in standing),
+                "twins": sum(self._crew.twin_actors[each.actor].twins for each in standing if each.node == room.node),
                 "memory_bytes": sum(each.memory_bytes for each in standing if each.node == room.node),
                 "capacity_bytes": room.capacity_bytes,
                 "readings_per_s": round(sum(each.rate for each in standing if each.node == room.node), 1),
@@ -168,8 +212,7 @@ class Placer:
         self._left[closing] = [each.actor for each in self._standing() if each.node == closing]
         self._whereabouts.close_node(closing)
         rooms, standing = self._rooms(), self._standing()
-        plan = evacuated(rooms, standing)
-        return _said(Plan(tuple(move for move in plan.moves if move.source == closing), plan.stranded))
+        return _said(of_actors(evacuated(rooms, standing), self._left[closing]))
 
     def moves(self, last: int = 100) -> dict[str, Any]:
         """What waits, what is under way, and the last that have come to an end."""
@@ -178,7 +221,10 @@ class Placer:
             "waiting": len(self._ordered),
             "under_way": list(self._mover.under_way),
             "count": self._mover.count,
-            "stranded": list(self._stranded),
+            "stranded": [*self._stranded, *self._astray],
+            "astray": list(self._astray),
+            "ends": [(outcome, reason, count) for (outcome, reason), count in self._mover.ends.items()],
+            "longest_wait_s": self._mover.longest_wait_s,
             "trouble": self._trouble,
             "ended": ended,
         }
@@ -231,8 +277,8 @@ class Placer:
                 self._whereabouts.wished.pop(name, None)
         self._whereabouts.see(seen)
         self._whereabouts.forget_all_but(set(self._crew.twin_actors))
-        if len(self._nodes) > 1 and time.monotonic() - self._rated_at >= RATES_EVERY_S:
-            self._rate()
+        if self._rating.is_time:
+            self._rating.look()
 
     def _work(self) -> bool:
         """One group of moves, the most urgent there is; False when nothing is to be done now."""
@@ -241,6 +287,14 @@ class Placer:
             self._mover.carry_out(leaving[:AT_ONCE_LEAVING], "drain", must=True)
             return True
         if self._move_others():
+            return True
+        misplaced = self._misplaced()
+        if misplaced:
+            self._mover.carry_out(misplaced[:AT_ONCE], "labels", must=False)
+            for move in misplaced[:AT_ONCE]:
+                hello = self._crew.hellos.get(move.actor)
+                if hello is None or hello.node == move.source:
+                    self._again_at[move.actor] = time.monotonic() + AGAIN_S
             return True
         with self._lock:
             group, self._ordered = self._ordered[:AT_ONCE], self._ordered[AT_ONCE:]
@@ -266,54 +320,34 @@ class Placer:
             self._left[node] = [each.actor for each in standing if each.node == node]
         if not any(self._left[node] for node in closed):
             return []
-        plan = evacuated(self._rooms(), standing)
+        plan = of_actors(evacuated(self._rooms(), standing), [name for node in closed for name in self._left[node]])
         if plan.stranded and plan.stranded != self._stranded:
             log.error("no open node has room for %s: add one, or open one again", ", ".join(plan.stranded[:5]))
         self._stranded = plan.stranded
-        return [move for move in plan.moves if move.source in closed]
+        return list(plan.moves)
+
+    def _misplaced(self) -> list[Move]:
+        """Moves of actors from nodes that are not labelled as they want now; who finds no such node stays."""
+        plan, now = self.relabelling(self._crew.twin_actors), time.monotonic()
+        if plan.stranded and plan.stranded != self._astray:
+            log.error("no open node has room and the labels for %s: they stay", ", ".join(plan.stranded[:5]))
+        self._astray = plan.stranded
+        self._again_at = {name: at_s for name, at_s in self._again_at.items() if at_s > now}
+        return [move for move in plan.moves if move.actor not in self._again_at]
 
     def _move_others(self) -> bool:
         """Routers, the aggregator and, from a node that is about to end, this controller: after the twin actors."""
         closed = self._closed()
         if not closed:
             return False
-        moved = False
-        for name in (AGGREGATOR, *self._crew.routers):
-            with suppress(*AWAY):
-                handle = self._crew.find(name)
-                node = ray.get(handle.__ray_call__.remote(_node_of), timeout=CALL_S)
-                if node in closed:
-                    self._left[node] = [*self._left.get(node, []), name]
-                    if self._move_other(name, handle, node):
-                        self._left[node].remove(name)
-                        moved = True
+        open_nodes = [self._nodes[room.node] for room in self._rooms() if not room.closed]
+        moved = move_others(self._crew, closed, open_nodes, self._left)
         here = ray.get_runtime_context().get_node_id()
         node = self._nodes.get(here)
         if node is not None and node.leaving and not moved and not self._left.get(here):
             log.warning("this controller leaves its node, which is about to end; Ray starts the next one elsewhere")
             os._exit(3)
         return moved
-
-    def _move_other(self, name: str, handle: Any, node: str) -> bool:
-        """Stop one in good order and create it on the open node with the most memory. False where none has enough."""
-        open_nodes = [self._nodes[room.node] for room in self._rooms() if not room.closed]
-        roomy = max((each for each in open_nodes if each.free_bytes >= OTHER_BYTES), default=None, key=_free)
-        if roomy is None:
-            log.error("no open node has room for %s, which stands on %s", name, node[:8])
-            return False
-        with self._crew.lock:
-            with suppress(*AWAY):
-                ray.get(handle.stop.remote(), timeout=STOP_S)
-            ray.kill(handle, no_restart=True)
-            deadline = time.monotonic() + STOP_S
-            while True:
-                try:
-                    self._crew.create(name, node=roomy.id, anew=True)
-                    return True
-                except ValueError:
-                    if time.monotonic() > deadline:
-                        raise
-                    time.sleep(0.05)  # Ray lets go of a name a moment after the end; bounded by the deadline
 
     def _is_time_to_even_out(self) -> bool:
         """Nodes have changed a while ago, every twin actor stands on a living one, and nobody is catching up."""
@@ -323,7 +357,7 @@ class Placer:
             return False
         if any(self._place_of(name) not in self._nodes for name in self._crew.twin_actors):
             return False
-        return all(line["standing"] == "up" and line["caught_up"] for line in self._lines().values())
+        return all(line["standing"] == "up" and line["caught_up"] for line in self._rating.lines().values())
 
     # -- what is known -----------------------------------------------------------------------------------------
 
@@ -357,39 +391,12 @@ class Placer:
             Standing(
                 actor=name,
                 memory_bytes=self._crew.reserved_bytes(name),
-                rate=self._rates.get(name, 0.0),
+                rate=self._rating.rates.get(name, 0.0),
                 node=self._place_of(name),
                 labels=wanted.labels,
             )
             for name, wanted in self._crew.twin_actors.items()
         ]
-
-    def _lines(self) -> Mapping[str, Mapping[str, Any]]:
-        """How every twin actor stands with its router. Raises what an absent router raises."""
-        asked = [self._crew.find(router).status.remote() for router in self._crew.routers]
-        lines: dict[str, Mapping[str, Any]] = {}
-        for status in ray.get(asked, timeout=CALL_S):
-            lines |= status["actors"]
-        return lines
-
-    def _rate(self) -> None:
-        """How many readings a second have arrived for every twin actor since the last time."""
-        with suppress(ValueError, RayError, TimeoutError):
-            now = time.monotonic()
-            for name, line in self._lines().items():
-                then, before = self._received.get(name, (now, 0))
-                if now > then:
-                    self._rates[name] = max(line["received"] - before, 0) / (now - then)
-                self._received[name] = (now, line["received"])
-            self._rated_at = now
-
-
-def _free(node: Node) -> int:
-    return node.free_bytes
-
-
-def _node_of(_: Any) -> str:
-    return str(ray.get_runtime_context().get_node_id())
 
 
 def _said(plan: Plan) -> dict[str, Any]:

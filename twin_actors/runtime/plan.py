@@ -1,8 +1,7 @@
-"""The launch plan in the city's folder: all that an actor needs to build itself, read from disk by its own process."""
+"""The launch plan: all that an actor needs to build itself, read by its own process from where the city keeps it."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from twin_actors.runtime.clock import Clock
 from twin_actors.runtime.holder import Holder
 from twin_actors.runtime.numbering import NumberedLog
 from twin_actors.runtime.placement import ActorPlan
+from twin_actors.runtime.shelf import Shelf, shelf_of
 from twin_actors.scenario.catalogue import Catalogue, load_catalogue
 from twin_actors.scenario.model import Entity, Scenario
 from twin_actors.scenario.model import FieldMap as ScenarioFieldMap
@@ -63,7 +63,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CityPlan:
-    """Scenario and plan, as read from the folder by ``load``."""
+    """Scenario and plan, as read by ``load``."""
 
     def __init__(self, scenario: Scenario, plan: Plan, catalogue: Catalogue) -> None:
         self.scenario = scenario
@@ -80,30 +80,33 @@ class CityPlan:
         self.routers = tuple(sorted(set(self.router_of))) or (ROUTER,)
 
     @classmethod
-    def load(cls, folder: str | Path) -> CityPlan:
-        """Raises FileNotFoundError when the city has never been launched from this folder."""
-        return cls._load(Path(folder), PLAN_FILE)
+    def load(cls, place: str | Path) -> CityPlan:
+        """The plan in force at a place (see ``shelf``). Raises FileNotFoundError when no city was launched there."""
+        return cls._load(shelf_of(place), PLAN_FILE)
 
     @classmethod
-    def next(cls, folder: str | Path) -> CityPlan | None:
+    def next(cls, place: str | Path) -> CityPlan | None:
         """The plan of a change that is under way, or was cut short."""
-        return cls._load(Path(folder), NEXT_FILE) if (Path(folder) / NEXT_FILE).exists() else None
+        shelf = shelf_of(place)
+        if not shelf.has(NEXT_FILE):
+            return None
+        coming = cls._load(shelf, NEXT_FILE)
+        if coming.record.revision > cls._load(shelf, PLAN_FILE).record.revision:
+            return coming
+        shelf.remove(NEXT_FILE)  # it is in force already; who put it there died before it was put away
+        return None
 
     @classmethod
-    def _load(cls, folder: Path, name: str) -> CityPlan:
-        plan = msgspec.json.decode((folder / name).read_bytes(), type=Plan)
-        scenario = Scenario.from_json((folder / plan.scenario_file).read_bytes())
-        return cls(scenario, plan, load_catalogue())
+    def _load(cls, shelf: Shelf, name: str) -> CityPlan:
+        plan = msgspec.json.decode(shelf.read(name), type=Plan)
+        return cls(Scenario.from_json(shelf.read(plan.scenario_file)), plan, load_catalogue())
 
     @staticmethod
-    def save(folder: Path, scenario: Scenario, plan: Plan, name: str = PLAN_FILE) -> None:
-        """Write both files, readable by their owner only: they may hold the broker's password."""
-        for file, data in ((plan.scenario_file, scenario.to_json()), (name, msgspec.json.encode(plan))):
-            path = folder / file
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                os.fchmod(file.fileno(), 0o600)  # also where the file was there before
-                file.write(data)
+    def save(place: str | Path, scenario: Scenario, plan: Plan, name: str = PLAN_FILE) -> None:
+        """Write both parts, the scenario first. They may hold the broker's password."""
+        shelf = shelf_of(place)
+        shelf.write(plan.scenario_file, scenario.to_json())
+        shelf.write(name, msgspec.json.encode(plan))
 
     @property
     def keeps(self) -> bool:

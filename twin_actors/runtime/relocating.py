@@ -16,8 +16,21 @@ Call = Callable[..., Any]
 FOLLOW_EVERY_S = 0.2
 MOVE_COLUMNS = ("actor", "source", "target", "why", "outcome", "at_s", "waited_s", "snapshot_s")
 NODE_COLUMNS = (
-    "node", "address", "state", "actors", "memory_bytes", "capacity_bytes", "readings_per_s", "cores", "labels", "left",
+    "node", "address", "state", "actors", "twins", "memory_bytes", "capacity_bytes", "readings_per_s", "cores",
+    "labels", "left",
 )  # fmt: skip
+
+SIZE_COLUMNS = (
+    "kind",
+    "twins",
+    "per_actor",
+    "bound",
+    "says",
+    "readings_per_s",
+    "measured_s",
+    "reading_us",
+    "twin_bytes",
+)
 
 
 class Stranded(RuntimeError):
@@ -27,6 +40,11 @@ class Stranded(RuntimeError):
 def nodes(call: Call) -> pd.DataFrame:
     """One row per node that can hold twin actors."""
     return _frame(call("controller", "nodes"), NODE_COLUMNS).set_index("node")
+
+
+def sizes(call: Call) -> pd.DataFrame:
+    """One row per kind."""
+    return _frame(call("controller", "sizes"), SIZE_COLUMNS).set_index("kind")
 
 
 def moves(call: Call, last: int) -> pd.DataFrame:
@@ -77,7 +95,8 @@ def drain(call: Call, node: str, *, undo: bool, deadline_s: float, progress: Pro
         lines = [each for each in call("controller", "nodes") if each["state"] != "open" and _is(each, node)]
         if not any(each["actors"] or each["left"] for each in lines):
             return True
-        stranded = call("controller", "moves", 0)["stranded"]
+        state = call("controller", "moves", 0)
+        stranded = [name for name in state["stranded"] if name not in state["astray"]]
         if stranded:
             raise Stranded(
                 f"no open node has room, or the labels, for {', '.join(stranded[:5])}, which stay on {node}: add a "

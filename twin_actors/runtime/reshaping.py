@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from twin_actors.runtime import driving, shutdown
 from twin_actors.runtime.changing import Change, difference
@@ -33,12 +33,16 @@ class Reshaped:
 
     def _call(self, actor: str, method: str, *arguments: Any, deadline_s: float = ..., again: bool = ...) -> Any: ...
 
+    def _look_again(self) -> None: ...
+
     def apply(
         self, scenario: str | Path | Sequence[str | Path] | Scenario, *, renamed: Mapping[str, str] | None = None,
         dry_run: bool = False,
     ) -> Change:  # fmt: skip
         """Take over another scenario; returns what differs. With ``dry_run`` nothing is done about it.
 
+        Other ``placement.labels`` make twin actors move to nodes that have them, a few at a time, after this has
+        returned; the change names them, and those that stay because there is no such node.
         ``renamed`` gives old ids by new ones; without it an entity under another name is another entity. Raises
         ScenarioError, ChangeRefused for what only a launch can take over, and ValueError; then nothing has changed.
         """
@@ -49,6 +53,8 @@ class Reshaped:
             files = [scenario] if isinstance(scenario, str | Path) else list(scenario)
             scenario = load_scenario([Path(file) for file in files])
         change = difference(self.scenario, scenario, renamed)
+        if dry_run and not change.refused and self.scenario.placement.labels != scenario.placement.labels:
+            return cast(Change, self._call("controller", "preview", scenario.to_json(), dict(renamed or {})))
         if dry_run or change.empty:
             return change
         return self._change(scenario, renamed or {})
@@ -88,6 +94,7 @@ class Reshaped:
         )  # fmt: skip
         if change.empty and not split:
             return change
+        self._look_again()
         driving.wait_for_routers(self._record, deadline_s=READY_WITHIN_S)
         driving.wait_for_first_look(self._record, deadline_s=READY_WITHIN_S)
         if _simulated(before) != _simulated(self.scenario):

@@ -78,12 +78,13 @@ class Router:
     writes.
     """
 
-    def __init__(self, folder: str, namespace: str, name: str) -> None:
-        whole = CityPlan.load(folder)
+    def __init__(self, place: str, namespace: str, name: str) -> None:
+        whole = CityPlan.load(place)
         plan, hearing = whole.of_router(name), hearing_of(whole, name)
         self._name, self._speaks = name, name == whole.main_router
         self._scenario, self._clock, self._namespace = plan.scenario, plan.clock, namespace
         self._topics = Topics(plan.scenario.root)
+        self._kinds = [entity.kind for entity in plan.scenario.entities]
         self._store = patiently(plan.open_store)
         epoch = patiently(lambda: self._store.next_epoch(name))
         self._log = plan.log(self._store)
@@ -390,6 +391,11 @@ class Router:
             "cpu_s": time.process_time(),
             **reckoning.standing(self._routing, self._links),
         }
+
+    def received_by_kind(self) -> dict[str, int]:
+        """Readings ever received for the twins of each kind, usable or not."""
+        received = self._ask(lambda: list(self._routing.accounts.received))
+        return reckoning.summed_by(self._kinds, received)
 
     def dead_letters(self, last: int, state: LetterState | None = None, reason: str = "") -> list[DeadLetter]:
         return self._ask(lambda: self._letters.newest(last, state, reason))

@@ -13,6 +13,7 @@ from twin_actors.runtime.local import alone, folder_of, running
 from twin_actors.runtime.placement import LaunchRefused
 from twin_actors.runtime.plan import CityPlan
 from twin_actors.runtime.processes import RECORD_FILE, Record, end_tree, remove_ray_folder, start_devices
+from twin_actors.runtime.shelf import RayShelf, place_of, shelf_of
 from twin_actors.store import erase_store
 from twin_actors.wire.broker import EmbeddedBroker
 
@@ -80,6 +81,9 @@ def _end_actors(record: Record) -> None:
         log.warning("the controller of %s did not end its actors: %s", record.city, str(error).splitlines()[0])
         if record.head is None:  # nobody else would: the Ray that they live in goes on
             _kill_by_name(record)
+    shelf = shelf_of(place_of(record, folder_of(record.city)))
+    if isinstance(shelf, RayShelf):
+        shelf.clear()
 
 
 def _kill_by_name(record: Record) -> None:

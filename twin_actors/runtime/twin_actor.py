@@ -64,10 +64,10 @@ class TwinActor:
     sends what the log holds behind it. An incarnation that finds a higher epoch than its own ends its process.
     """
 
-    def __init__(self, folder: str, name: str) -> None:
+    def __init__(self, place: str, name: str) -> None:
         self._name = name
         bound_heap()
-        self._store, self._holder = _made(folder, name)
+        self._store, self._holder = _made(place, name)
         self._epoch = self._holder.epoch
         self._holder.settle()
         give_back()  # the plan of the whole city, which may be a hundred times as much as this actor's part
@@ -130,9 +130,9 @@ class TwinActor:
         return f"TwinActor({self._name})"
 
 
-def _made(folder: str, name: str) -> tuple[Store, Holder]:
+def _made(place: str, name: str) -> tuple[Store, Holder]:
     """The city's store and an actor's twins, fresh, of the next epoch."""
-    plan = CityPlan.load(folder)
+    plan = CityPlan.load(place)
     store = patiently(plan.open_store)
     epoch = patiently(lambda: store.next_epoch(name))
     return store, plan.holder(name, epoch=epoch, incarnation=uuid.uuid4().hex[:12])

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from twin_actors.runtime.balancing import Move
+from twin_actors.runtime.measuring import Measured, keep_measures, kept_measures
 from twin_actors.runtime.nodes import Node
 from twin_actors.store import Store
 
@@ -85,6 +86,16 @@ class Whereabouts:
         if intent is not None:
             return intent.target
         return self.wished.get(actor, "")
+
+    # -- what was measured -------------------------------------------------------------------------------------
+
+    def measured(self) -> dict[str, Measured]:
+        """What the twins of every kind take, as far as that was kept."""
+        return kept_measures(self._store)
+
+    def keep_measured(self, measured: Mapping[str, Measured]) -> None:
+        """Keep that for the next launch."""
+        keep_measures(self._store, measured)
 
     # -- moves under way ---------------------------------------------------------------------------------------
 

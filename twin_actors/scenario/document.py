@@ -155,6 +155,9 @@ class PlacementSection(Section):
         default_factory=dict, description="by kind: labels that a node must have to hold its twins"
     )
     rebalance: Literal["auto", "manual"] = "auto"
+    core_share: Annotated[Positive, Field(le=1)] = Field(
+        default=0.5, description="with auto: how much of a core the readings of one twin actor may take"
+    )
 
 
 class RouterSection(Section):

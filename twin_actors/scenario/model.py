@@ -78,13 +78,15 @@ class PlacementSettings:
     """How many twins share a Ray actor, in general and by kind, and which nodes of a cluster may hold them.
 
     ``labels`` are by kind and label the values of which a node must have one. ``rebalance``: whether twin actors move
-    by themselves to a node that joins.
+    by themselves to a node that joins. ``core_share``: how much of a core the readings of a twin actor may take where
+    ``auto`` sizes it by what was measured.
     """
 
     entities_per_actor: PerActor = 1
     kinds: Mapping[str, PerActor] = field(default_factory=dict)
     labels: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
     rebalance: Literal["auto", "manual"] = "auto"
+    core_share: float = 0.5
 
     def of(self, kind: str) -> PerActor:
         return self.kinds.get(kind, self.entities_per_actor)

@@ -152,6 +152,7 @@ def placement_settings(document: Document, catalogue: Catalogue, report: Report)
         kinds=dict(section.kinds),
         labels={kind: dict(labels) for kind, labels in section.labels.items()},
         rebalance=section.rebalance,
+        core_share=section.core_share,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,8 +14,10 @@ from twin_actors.runtime.balancing import (
     Room,
     Standing,
     after,
+    astray,
     evacuated,
     evened,
+    of_actors,
     seated,
     suits,
 )
@@ -115,6 +119,25 @@ def test_evacuating_empties_closed_nodes_as_far_as_there_is_room(cluster: tuple[
             for each_room in rooms
             if not each_room.closed
         ), "nobody is stranded beside a node that would take it"
+
+
+@given(clusters(), st.sampled_from(ZONES))
+def test_other_labels_move_those_whose_node_has_them_not_and_nobody_else(
+    cluster: tuple[list[Room], list[Standing]], zone: str
+) -> None:
+    rooms, before = cluster
+    standing = [replace(each, labels={"zone": (zone,)} if each.labels else {}) for each in before]
+    wrong = astray(rooms, standing)
+    node_of = {each.node: each for each in rooms}
+    for each in standing:
+        there = node_of.get(each.node)
+        right = there is None or there.closed or not each.labels or there.labels.get("zone") == zone
+        assert (each.actor in wrong) is not right
+    plan = of_actors(evacuated(rooms, standing), wrong)
+    assert set(wrong) == {move.actor for move in plan.moves} | set(plan.stranded)
+    assert all(node_of[move.target].labels.get("zone") == zone for move in plan.moves)
+    if not any(each.labels.get("zone") == zone and not each.closed for each in rooms):
+        assert plan == Plan((), tuple(name for name in plan.stranded)), "where no node fits nobody is sent away"
 
 
 @given(st.lists(st.integers(0, 12), min_size=2, max_size=6))

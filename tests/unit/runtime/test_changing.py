@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.unit.runtime.cities import UNHURRIED, town
 from tests.unit.runtime.test_hearing import plan_of
-from twin_actors.runtime.changing import LAUNCH, LIVE, difference, packed_anew, untouched
+from twin_actors.runtime.changing import LAUNCH, LIVE, Change, difference, packed_anew, untouched
 from twin_actors.runtime.plan import CityPlan
 from twin_actors.scenario import edits
 from twin_actors.scenario.catalogue import load_catalogue
@@ -142,3 +142,22 @@ def test_other_parameters_touch_an_actor() -> None:
     assert "twin:venue/arena" not in untouched(plan, after(plan, wider))
     stricter = replace(plan.scenario, limits=replace(plan.scenario.limits, future_s=1.0))
     assert untouched(plan, after(plan, stricter)) == frozenset()
+
+
+def test_a_change_says_who_moves_and_who_cannot() -> None:
+    change = Change(
+        sections=("placement",),
+        moves={"twins:00001": ("10.0.0.1", "10.0.0.2")},
+        stranded={"twins:00002": "10.0.0.1"},
+    )
+    assert change.lines() == [
+        "~ placement",
+        "~ twins:00001 moves from 10.0.0.1 to 10.0.0.2",
+        "! twins:00002 stays on 10.0.0.1: no open node has room and the labels it wants; it moves when one does",
+    ]
+
+
+def test_other_labels_alone_touch_no_twin_actor() -> None:
+    text = PACKED.replace("venue: 1}", "venue: 1}, labels: {footfall: {zone: east}, road: {zone: east}}")
+    old, new = plan_of(text), town(text.replace("zone: east", "zone: west"))
+    assert untouched(old, after(old, new)) == {actor.name for actor in old.actors}

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.unit.runtime.cities import UNHURRIED
 from twin_actors.core.ledger import Ledger
-from twin_actors.runtime.metrics import METRICS, MOST_ACTORS, Sample, chosen, exposition, gather, samples
+from twin_actors.runtime.metrics import METRICS, MOST_ACTORS, MOST_NODES, Sample, chosen, exposition, gather, samples
 from twin_actors.runtime.pace import Pace
 
 LEDGER = Ledger(received=10, applied=6, duplicate=1, late=1, dead_lettered=1, shed=0, in_flight=1)
@@ -53,9 +53,19 @@ def status(actors: Mapping[str, Any] | None = None) -> dict[str, Any]:
             "audit": {"alarms": [{"alarm": "not_up"}, {"alarm": "not_up"}, {"alarm": "unavailable"}]},
             "history": {"runs": 8, "sealed_entries": 1000, "trouble": ""},
             "moves": {"count": 12, "waiting": 4, "under_way": ["twins:00001", "twins:00002"],
-                      "stranded": ["twins:00003"], "trouble": ""},
+                      "stranded": ["twins:00003"], "trouble": "", "longest_wait_s": 2.5,
+                      "ends": [("moved", "as_planned", 7), ("moved", "elsewhere", 0), ("given_up", "restless", 2),
+                               ("given_up", "unsaved", 0), ("given_up", "interrupted", 0), ("failed", "silent", 1)]},
+            "nodes": [node("ab" * 14, "10.0.0.1"), node("cd" * 14, "10.0.0.2", state="leaving", actors=1)],
         },
     }  # fmt: skip
+
+
+def node(name: str, address: str, **other: Any) -> dict[str, Any]:
+    return {
+        "node": name, "address": address, "state": "open", "actors": 3, "twins": 30, "memory_bytes": 200_000_000,
+        "capacity_bytes": 900_000_000, "readings_per_s": 12.5, "cores": 2.0, "labels": {}, "left": [],
+    } | other  # fmt: skip
 
 
 def values(found: list[Sample]) -> dict[tuple[str, ...], float]:
@@ -87,7 +97,12 @@ def test_every_metric_has_its_value() -> None:
         ("dead_letters_total", "not_json"): 1, ("ticks_total",): 30, ("tick_seconds",): 0.004,
         ("commands", "acknowledged"): 3, ("emergencies_open",): 1, ("history_sealed_entries_total",): 1000,
         ("history_trouble",): 0, ("moves_total",): 12, ("moves_open", "waiting"): 4, ("moves_open", "under_way"): 2,
-        ("stranded_actors",): 1,
+        ("stranded_actors",): 1, ("moves_ended_total", "moved", "as_planned"): 7,
+        ("moves_ended_total", "given_up", "restless"): 2, ("moves_ended_total", "failed", "silent"): 1,
+        ("moves_longest_wait_seconds",): 2.5, ("node_actors", "10.0.0.2"): 1, ("node_twins", "10.0.0.1"): 30,
+        ("node_memory_bytes", "10.0.0.1"): 200_000_000, ("node_capacity_bytes", "10.0.0.1"): 900_000_000,
+        ("node_readings_per_second", "10.0.0.1"): 12.5, ("node_open", "10.0.0.1"): 1, ("node_open", "10.0.0.2"): 0,
+        ("nodes_left_out",): 0,
     }  # fmt: skip
     assert {key: found[key] for key in expected} == expected
 
@@ -101,6 +116,17 @@ def test_what_is_not_known_is_no_sample() -> None:
     assert {sample.metric for sample in samples(status(), LEDGER)} == set(METRICS) - {
         metric for metric in METRICS if metric.name == "twin_actors_router_broker_dropped_total"
     }
+
+
+def test_series_of_nodes_are_bounded_and_nodes_that_share_an_address_are_told_apart() -> None:
+    said = status()
+    said["controller"]["nodes"] = [node(f"{n:08x}" * 7, "127.0.0.1", actors=n) for n in range(MOST_NODES + 20)]
+    found = values(samples(said, None))
+    shown = {key[1]: value for key, value in found.items() if key[0] == "node_actors"}
+    assert len(shown) == MOST_NODES
+    assert min(shown.values()) == 20, "the fullest"
+    assert shown[f"127.0.0.1#{50:08x}"] == 50
+    assert found["nodes_left_out",] == 20
 
 
 def test_an_unexplained_reading_shows_with_its_sign() -> None:

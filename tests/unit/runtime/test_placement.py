@@ -51,9 +51,11 @@ def test_a_kind_may_have_its_own_setting() -> None:
     assert plans[3].name == "twin:venue/arena"
 
 
-def test_auto_may_be_told_of_the_cores_of_a_cluster() -> None:
+def test_auto_goes_by_the_sizes_that_it_is_told() -> None:
     scenario = town(TOWN.replace("count: 3", "count: 28") + "placement: {entities_per_actor: auto}\n")
-    assert [len(plan.entities) for plan in plan_actors(scenario, 10)] == [3] * 10
+    told = {"footfall": 3, "substation": 3, "venue": 3}
+    assert [len(plan.entities) for plan in plan_actors(scenario, told)] == [3] * 10
+    assert [len(plan.entities) for plan in plan_actors(scenario, told | {"footfall": 14})] == [14, 14, 2]
 
 
 def test_kinds_that_want_other_nodes_have_actors_of_their_own() -> None:

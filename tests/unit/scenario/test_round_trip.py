@@ -100,6 +100,7 @@ scenarios = st.builds(
             texts, st.dictionaries(texts, st.lists(texts, min_size=1, max_size=2).map(tuple), **few), **few
         ),
         rebalance=st.sampled_from(["auto", "manual"]),
+        core_share=st.floats(0.001, 1.0),
     ),
     entities=st.lists(entities, **few).map(tuple),
     relations=st.lists(st.builds(Relation, name=texts, source=texts, target=texts, share=numbers), **few).map(tuple),

@@ -75,6 +75,8 @@ def render(cluster: Cluster) -> list[File]:
         **node,
         "command": ["launch-city", *launch_arguments(cluster, "/city/scenario", "/city/cluster.yaml")],
         "environment": {**node["environment"], **launch_environment(cluster, HEAD)},
+        # what it must find again when it is started again; actors have the plan from Ray
+        "volumes": [f"city:{HOME}", *node["volumes"]],
         "depends_on": first,
         "expose": [str(PORTS["metrics-export-port"])],
         "stop_grace_period": f"{GRACE_S + 30}s",  # it ends the city first
@@ -98,7 +100,7 @@ def render(cluster: Cluster) -> list[File]:
 
 
 def _node(cluster: Cluster) -> dict[str, Any]:
-    """What every Ray node has: init process, shared memory, open files, the city's folder, the token."""
+    """What every Ray node has: init process, shared memory, open files, the scenario's files, the token."""
     return {
         "image": cluster.image,
         "build": {"context": ".", "args": {"REQUIREMENT": cluster.requirement}},
@@ -106,8 +108,7 @@ def _node(cluster: Cluster) -> dict[str, Any]:
         "environment": {**ENVIRONMENT, "TWIN_ACTORS_HOME": HOME, **requested(sorted(cluster.secrets))},
         "shm_size": f"{SHM_MIB}m",
         "ulimits": {"nofile": {"soft": OPEN_FILES, "hard": OPEN_FILES}},
-        # all actors read the city's plan there
-        "volumes": [f"city:{HOME}", "./scenario:/city/scenario:ro", "./cluster.yaml:/city/cluster.yaml:ro"],
+        "volumes": ["./scenario:/city/scenario:ro", "./cluster.yaml:/city/cluster.yaml:ro"],
         "restart": "unless-stopped",
         "stop_grace_period": f"{GRACE_S}s",
     }

@@ -1,4 +1,4 @@
-"""KubeRay manifests: a RayCluster with its launcher, Mosquitto and PostgreSQL as stateful sets, a folder for all."""
+"""KubeRay manifests: a RayCluster with its launcher, Mosquitto and PostgreSQL as stateful sets."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def render(cluster: Cluster) -> list[File]:
     text = dumped(
         f"The city {cluster.city} on Kubernetes with the KubeRay operator.\n"
         f"The image {cluster.image} is built from the Dockerfile beside this file. Passwords and Ray's token stand in\n"
-        "secret.yaml. The folder of the city must be of a storage class that many nodes can write (ReadWriteMany).\n"
+        "secret.yaml.\n"
         "Who holds Ray's token can run code in the cluster.",
         *documents,
     )
@@ -138,7 +138,10 @@ def _launcher(cluster: Cluster, head: str) -> dict[str, Any]:
     del container["livenessProbe"]  # it ends by itself when its node does; a launch may take long
     container["args"] = ["launch-city", *launch_arguments(cluster, "/city/scenario", "/city/cluster.yaml")]
     container["env"] += [{"name": name, "value": value} for name, value in launch_environment(cluster, head).items()]
+    # what it must find again when it is started again; actors have the plan from Ray
+    container["volumeMounts"].append({"name": "city", "mountPath": HOME})
     pod = _ray_pod(cluster, container)
+    pod["spec"]["volumes"].append({"name": "city", "persistentVolumeClaim": {"claimName": f"{cluster.city}-folder"}})
     pod["metadata"] = {"labels": {"app": f"{cluster.city}-launcher"}}
     pod["spec"]["terminationGracePeriodSeconds"] = GRACE_S + 30  # it ends the city first
     return {
@@ -169,7 +172,7 @@ def _ray_container(cluster: Cluster, name: str, check: Sequence[str], *, cpu: st
         "resources": {"requests": size, "limits": {"memory": size["memory"]}},
         "readinessProbe": probe,
         "livenessProbe": {**probe, "initialDelaySeconds": 60},
-        "volumeMounts": [{"name": "city", "mountPath": HOME}, {"name": "shm", "mountPath": "/dev/shm"}],
+        "volumeMounts": [{"name": "shm", "mountPath": "/dev/shm"}],
     }
 
 
@@ -182,7 +185,6 @@ def _ray_pod(cluster: Cluster, container: dict[str, Any]) -> dict[str, Any]:
             "securityContext": {"runAsUser": 1000, "runAsGroup": 1000, "fsGroup": 1000, "runAsNonRoot": True},
             "containers": [container],
             "volumes": [
-                {"name": "city", "persistentVolumeClaim": {"claimName": f"{cluster.city}-folder"}},
                 {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": f"{SHM_MIB}Mi"}},
             ],
         }
@@ -194,7 +196,7 @@ def _folder(cluster: Cluster) -> dict[str, Any]:
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
         "metadata": _meta(cluster, "folder"),
-        "spec": _claim(cluster, "ReadWriteMany", "1Gi", cluster.storage_class),
+        "spec": _claim(cluster, "ReadWriteOnce", "1Gi", cluster.storage_class),
     }
 
 

@@ -39,7 +39,6 @@ def render(cluster: Cluster) -> list[File]:
             f"test -x {VENV}/bin/python || python3.11 -m venv {VENV}",
             f"{VENV}/bin/pip install --quiet --find-links {here}/wheels '{cluster.requirement}'",
             f"find {here}/wheels -name '*.whl' -exec {VENV}/bin/pip install --quiet --find-links {here}/wheels {{}} +",
-            f"test -w {cluster.shared} || {{ echo 'mount the shared folder at {cluster.shared}' >&2; exit 1; }}",
         ],
         # Any Ray of this user on these machines is ended first: they belong to this cluster.
         "head_start_ray_commands": [f"{VENV}/bin/ray stop", first + " ".join(head_start)],
@@ -56,7 +55,7 @@ def render(cluster: Cluster) -> list[File]:
     head = f"{cluster.head_ip}:{PORTS['port']}"
     made = [
         File(path="ray-up.yaml", text=text),
-        env_file({**ENVIRONMENT, "TWIN_ACTORS_HOME": cluster.shared, **cluster.secrets}),
+        env_file({**ENVIRONMENT, **cluster.secrets}),
         overlay(
             cluster,
             broker=f"mqtt://{cluster.head_ip}:{MQTT_PORT}",

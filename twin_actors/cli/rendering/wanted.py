@@ -98,7 +98,6 @@ class Cluster:
     access: str = ""
     secrets: Mapping[str, str] = field(repr=False)
     image: str
-    shared: str
     storage_class: str | None = None
     head_ip: str = ""
     worker_ips: tuple[str, ...] = ()
