@@ -103,7 +103,7 @@ CALM = {
     "RAY_io_context_monitor_probe_interval_ms": "10000",
     "RAY_io_context_event_loop_lag_collection_interval_ms": "0",
 }
-"""What Ray of one machine looks at some ten times a second though nothing happens; see docs/benchmarks.md, idle city."""
+"""What Ray of one machine looks at ten times a second though nothing happens (docs/benchmarks.md: the idle city)."""
 
 
 _STARTED: list[subprocess.Popen[bytes]] = []
