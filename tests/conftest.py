@@ -19,5 +19,11 @@ def pytest_sessionfinish() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that join a cluster of their own come first: the session's Ray, once begun, stays in this process."""
+    """Tests that join a cluster of their own come first: the session's Ray, once begun, stays in this process.
+
+    Ray ends a process, without a word, that joins a cluster after it had a Ray of its own.
+    """
+    for item in items:
+        if "runtime/test_cluster_" in item.nodeid and "ray_session" in getattr(item, "fixturenames", ()):
+            raise pytest.UsageError(f"{item.nodeid} begins the session's Ray: it belongs into a file without 'cluster'")
     items.sort(key=lambda item: "runtime/test_cluster_" not in item.nodeid)
