@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from twin_actors.core import estimation as est
 from twin_actors.core.cleaning import Cleaned, CleaningMemory, CleaningRules, Fate, clean
 from twin_actors.core.columns import Column
-from twin_actors.core.detection.ensemble import detect, flag
+from twin_actors.core.detection.compiled import detect
+from twin_actors.core.detection.ensemble import flag
 from twin_actors.core.detection.memory import DetectionMemory
 from twin_actors.core.detection.reasons import reason
 from twin_actors.core.fidelity import Fidelity
