@@ -138,7 +138,7 @@ class TwinTable:
             for channel in np.unique(channels):
                 part = positions[channels == channel]
                 twins, at_s = batch.rows[part], batch.observed_at_s[part]
-                values = batch.values[:, part]
+                values = taken(batch.values, place_of(part))
                 if channel == Channel.READING:
                     for own in portions(len(part), self.kind.reading.layout.rows):
                         fates[part[own]] = self._apply_readings(
