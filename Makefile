@@ -15,9 +15,9 @@ COMPUTING := tests/unit tests/domains tests/docs
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
 
-venv: $(STAMP) ## create $(VENV) and install the project into it, again only when pyproject.toml changes
+venv: $(STAMP) ## create $(VENV) and install the project into it, again only when pyproject.toml or the kernels change
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml hatch_build.py $(wildcard twin_actors/core/kernels/*.[ch])
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed, and neither python3.11 nor python3 is: install it" \
 		"(Debian, Ubuntu: apt install python3.11-venv) or say make PYTHON=/path/to/python"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

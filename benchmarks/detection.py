@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from twin_actors.core.detection.ensemble import detect
+from twin_actors.core.detection.compiled import detect
 from twin_actors.core.detection.memory import DetectionMemory
 from twin_actors.core.kind import Kind
 from twin_actors.core.table import TwinTable

@@ -22,7 +22,8 @@ from twin_actors.core.places import Places, run_of
 DIFFERENCE = np.sqrt(3.0)
 """Half the interval of the central differences in standard deviations; h² = 3 is best for Gaussian errors."""
 
-_TINY = 1e-300
+TINY = 1e-300
+"""What a quotient of variances is divided by at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class MeasurementPlan:
     groups: tuple[tuple[Places, Places], ...]
     measured: NDArray[np.intp]  # (reading rows,) state row or -1
     unmeasured: NDArray[np.intp]  # reading rows that measure no state
+    reader: NDArray[np.intp]  # (state rows,) the first reading row that measures it or -1
     sd2: Column  # (reading rows, 1)
     drift2_h: Column  # (reading rows, 1) of the measured state, 0 where none
     unsure2: Column  # (state rows, 1)
@@ -60,6 +62,10 @@ class MeasurementPlan:
             else:
                 groups.append(([row], [target_row]))
         index = np.array(measured, dtype=np.intp)
+        reader = np.full(state.rows, -1, np.intp)
+        for row, target_row in reversed(list(enumerate(measured))):
+            if target_row >= 0:
+                reader[target_row] = row
         state_drift2_h = state.per_row("drift") ** 2
         drift2_h = np.where(index[:, None] >= 0, state_drift2_h[index], 0.0) if len(index) else np.zeros((0, 1))
         return cls(
@@ -68,6 +74,7 @@ class MeasurementPlan:
             ),
             measured=index,
             unmeasured=np.flatnonzero(index < 0),
+            reader=reader,
             sd2=reading.per_row("sd") ** 2,
             drift2_h=drift2_h,
             unsure2=state.per_row("unsure_sd") ** 2,
@@ -135,7 +142,7 @@ def fold_diagonal(
         nu, total = values[rows] - expected[rows], prior + noise[rows]
         if number:
             nu -= x[targets] - start[targets]  # what an earlier sensor of the same state has corrected
-        gain = prior / np.maximum(total, _TINY)
+        gain = prior / np.maximum(total, TINY)
         if silent is not None:
             still = silent[rows]
             gain[still] = 0.0
@@ -299,7 +306,7 @@ def limit_covariances(plan: JointPlan, covariances: list[Column], unsure2: Colum
         if (own <= cap).all():  # scaled by 1 otherwise
             limited.append(covariance)
             continue
-        scale = np.sqrt(cap / np.maximum(own, np.maximum(cap, _TINY)))
+        scale = np.sqrt(cap / np.maximum(own, np.maximum(cap, TINY)))
         limited.append(covariance * scale[:, None] * scale[None, :])
     return limited
 
@@ -374,7 +381,7 @@ def fold_joint(
                 continue
             cross[:, ~use] = 0.0
             nu[~use] = 0.0
-        gain = cross / np.maximum(total, _TINY)
+        gain = cross / np.maximum(total, TINY)
         for i, of_field in enumerate(block.rows):
             x[run_of(of_field)] += gain[i] * nu
             for j in range(i + 1):

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twin_actors.core.columns import Column, Layout
+from twin_actors.core.kernels import dense_rows, kernels, rows
 from twin_actors.core.kind import Alert
-from twin_actors.core.places import Places
+from twin_actors.core.places import Places, taken
 
 FORGET = 0.01
 """Weight of the newest reading."""
@@ -63,7 +64,7 @@ class Fidelity:
 
     def record(self, innovation: Column, variance: Column, place: Places) -> None:
         """Take in innovations with variances ``(rows, b)``, NaN where nothing came; ``place`` says whose, distinct."""
-        error2, covered = self.error2[:, place], self.covered[:, place]
+        error2, covered = taken(self.error2, place), taken(self.covered, place)
         self._fold(innovation, variance, error2, covered)
         if not isinstance(place, slice):
             self.error2[:, place], self.covered[:, place] = error2, covered
@@ -71,6 +72,14 @@ class Fidelity:
     @staticmethod
     def _fold(innovation: Column, variance: Column, error2: NDArray[np.float32], covered: NDArray[np.float32]) -> None:
         """In place: NaN innovations change nothing."""
+        library = kernels().library
+        if library is not None and innovation.size:
+            innovation, variance = dense_rows(innovation, np.float64), dense_rows(variance, np.float64)
+            library.record_fidelity(
+                *innovation.shape, *rows(innovation), *rows(variance), *rows(error2), *rows(covered),
+                FORGET, Z2_90, _LARGEST2,
+            )  # fmt: skip
+            return
         with np.errstate(over="ignore", under="ignore"):
             less, wide = innovation.astype(np.float32), variance.astype(np.float32)
             less *= less

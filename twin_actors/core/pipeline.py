@@ -15,7 +15,7 @@ acknowledgements, in the router) and *show*.
 from twin_actors.core.allocation import allocate
 from twin_actors.core.cleaning import clean
 from twin_actors.core.deciding import decide, recommend
-from twin_actors.core.detection.ensemble import detect
+from twin_actors.core.detection.compiled import detect
 from twin_actors.core.estimation import estimate_diagonal, estimate_joint
 from twin_actors.core.monitoring import monitor
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,3 +23,9 @@ def place_of(twins: NDArray[np.intp]) -> Places:
 def run_of(numbers: NDArray[np.intp]) -> Places:
     """The same numbers as a slice if they follow each other; also of none."""
     return place_of(numbers) if len(numbers) else slice(0, 0)
+
+
+def taken(array: NDArray[Any], place: Places) -> NDArray[Any]:
+    """Columns of ``(…, n)``: a view where they lie side by side, else a copy, in either case with the twins of a row
+    side by side (indexing would lay the copy the other way round)."""
+    return array[..., place] if isinstance(place, slice) else np.take(array, place, axis=-1)

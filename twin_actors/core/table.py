@@ -11,18 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twin_actors.core import estimation as est
+from twin_actors.core import folding
 from twin_actors.core.cleaning import Cleaned, CleaningMemory, CleaningRules, Fate, clean
 from twin_actors.core.columns import Column
-from twin_actors.core.detection.ensemble import detect, flag
+from twin_actors.core.detection.compiled import detect
+from twin_actors.core.detection.ensemble import flag
 from twin_actors.core.detection.memory import DetectionMemory
 from twin_actors.core.detection.reasons import reason
 from twin_actors.core.fidelity import Fidelity
 from twin_actors.core.inputs import Batch, Channel, portions, rounds
+from twin_actors.core.kernels import kernels
 from twin_actors.core.kind import Kind
 from twin_actors.core.monitoring import Latches
 from twin_actors.core.older_snapshots import CONSTANT, converted
 from twin_actors.core.outlook import Outlook, headline, of_rolled
-from twin_actors.core.places import Places, place_of, run_of
+from twin_actors.core.places import Places, place_of, run_of, taken
 from twin_actors.core.rolling import Held, roll
 from twin_actors.core.showing import Rolled, Shown, show
 from twin_actors.core.windows import WindowTable
@@ -73,7 +76,7 @@ class TwinTable:
         self._watched = np.flatnonzero([reading.fields[name].watched for name in reading.field_of_row()])
         self._joint = est.JointPlan.of(kind) if kind.filter == "joint" else None
         state = kind.state.layout
-        self._low, self._high = state.per_row("minimum"), state.per_row("maximum")
+        self._limits = state.per_row("minimum"), state.per_row("maximum")
 
         self.attributes = np.array(attributes, dtype=np.float64)
         self.x = np.repeat(state.per_row("default"), n, axis=1)
@@ -135,7 +138,7 @@ class TwinTable:
             for channel in np.unique(channels):
                 part = positions[channels == channel]
                 twins, at_s = batch.rows[part], batch.observed_at_s[part]
-                values = batch.values[:, part]
+                values = taken(batch.values, place_of(part))
                 if channel == Channel.READING:
                     for own in portions(len(part), self.kind.reading.layout.rows):
                         fates[part[own]] = self._apply_readings(
@@ -247,26 +250,32 @@ class TwinTable:
             age_h = (until_s - at_s) / 3600.0
             drift2_h = self.drift2_h[:, place][self._plan.measured]
             noise = noise + np.where(self._plan.measured[:, None] >= 0, drift2_h, 0.0) * age_h
-        x, attributes, command = self.x[:, place], self.attributes[:, place], self.command.value[:, place]
+        x, attributes, command = taken(self.x, place), self.attributes[:, place], self.command.value[:, place]
         if self._joint is None:
-            expected, variance = self._expected(x, attributes, command), self.variance[:, place]
-            innovation, spread = est.fold_diagonal(self._plan, x, variance, expected, values, usable, noise)
+            variance, folded = taken(self.variance, place), None
+            if self.kind.observe is None:
+                folded = folding.fold_diagonal(self._plan, x, variance, values, usable, noise, self._limits)
+            if folded is None:
+                expected = self._expected(x, attributes, command)
+                folded = est.fold_diagonal(self._plan, x, variance, expected, values, usable, noise)
+                np.clip(x, *self._limits, out=x)
+            innovation, spread = folded
             if not in_place:
                 self.variance[:, place] = variance
         else:
-            covariances = [covariance[..., place] for covariance in self.covariances]
-            factors: list[Column] = []
-            seen: dict[str, Column] = {}
-            if self.kind.observe is not None:
+            covariances = [taken(covariance, place) for covariance in self.covariances]
+            if self.kind.observe is None:
+                innovation, spread = folding.fold_joint(self._joint, x, covariances, values, usable, noise)
+            else:
                 factors = [est.cholesky(covariance) for covariance in covariances]
                 points = est.spread_points(self._joint, x, factors)
                 seen = self._observed(points, attributes[:, None], command[:, None])
-            innovation, spread = est.fold_joint(self._joint, x, covariances, factors, seen, values, usable, noise)
+                innovation, spread = est.fold_joint(self._joint, x, covariances, factors, seen, values, usable, noise)
             if not in_place:
                 for mine, changed in zip(self.covariances, covariances, strict=True):
                     mine[..., place] = changed
             self.variance[:, place] = est.variance_of(self._joint, covariances, len(x))
-        np.clip(x, self._low, self._high, out=x)
+            np.clip(x, *self._limits, out=x)
         if not in_place:
             self.x[:, place] = x
         watched = run_of(self._watched)
@@ -292,7 +301,8 @@ class TwinTable:
     def _limited(self, x: Column) -> Column:
         """States ``(S, …)`` within their declared limits; ``x`` is overwritten."""
         lift = (slice(None),) + (None,) * (x.ndim - 2)
-        return np.clip(x, self._low[lift], self._high[lift], out=x)
+        low, high = self._limits
+        return np.clip(x, low[lift], high[lift], out=x)
 
     def _expected(self, x: Column, attributes: Column, command: Column) -> Column:
         """What each reading row should say; a row that measures nothing and is not observed expects NaN."""
@@ -329,6 +339,8 @@ class TwinTable:
 
     def _advance(self, twins: NDArray[np.intp], until_s: Column) -> None:
         place = place_of(twins)
+        if self._joint is None and isinstance(place, slice) and self._advanced(place, until_s):
+            return
         x, variance, covariances, command, coupling, errors = self._rolled(place, until_s)
         self.x[:, place], self.variance[:, place] = x, variance
         for mine, moved in zip(self.covariances, covariances, strict=True):
@@ -338,6 +350,24 @@ class TwinTable:
         self.time_s[place] = until_s
         if errors is not None:
             self.model_errors[place] += errors
+
+    def _advanced(self, place: slice, until_s: Column) -> bool:
+        """Advance twins that lie side by side in place; False: nothing has changed, and it takes the other way."""
+        since_s = self.time_s[place]
+        elapsed_s = np.where(np.isfinite(since_s), until_s - since_s, 0.0)
+        if kernels().library is None or not (elapsed_s > 0).any():
+            return False
+        x, held = self.x[:, place], (self.command.gather(place), self.coupling.gather(place))
+        moved, command, coupling = roll(self.kind, x, self.attributes[:, place], *held, until_s - elapsed_s, until_s)
+        variance, drift2_h = self.variance[:, place], self.drift2_h[:, place]
+        if not folding.advance(self._plan, moved, x, variance, drift2_h, elapsed_s, self._limits):
+            return False
+        if command is not held[0]:
+            self.command.scatter(place, command)
+        if coupling is not held[1]:
+            self.coupling.scatter(place, coupling)
+        self.time_s[place] = until_s
+        return True
 
     def _rolled(
         self, place: Places, until_s: Column
@@ -490,7 +520,7 @@ class TwinTable:
             owner, _, attribute = name.partition(".")
             if name == "attributes":
                 continue
-            copy = np.array(array, dtype=current[name].dtype)
+            copy = np.array(array, dtype=current[name].dtype, order="C")
             if owner == "covariance":
                 self.covariances[int(attribute)] = copy
             elif attribute:

@@ -17,7 +17,8 @@ from twin_actors.core.columns import Column
 LARGEST = 1e30
 """Values are held within ±LARGEST, so that differences and ratios of them stay finite, also as float32."""
 
-_SMALL = 1e-30
+SMALL = 1e-30
+"""What a quotient is divided by at least."""
 
 Numbers: TypeAlias = NDArray[Any]
 """float32 or float64; what a function makes of them has the same."""
@@ -91,7 +92,7 @@ def record(largest: Numbers, magnitude: Numbers, keep: float = 1.0) -> Numbers:
     A test without a distribution: the n-th of n exchangeable magnitudes is the largest with probability 1/n, whatever
     their tail. ``keep`` < 1 lets the largest fade per reading. The first magnitude has nothing to compare with: 0.
     """
-    ratio = magnitude / np.maximum(largest, _SMALL)
+    ratio = magnitude / np.maximum(largest, SMALL)
     np.minimum(ratio, LARGEST, out=ratio)
     ratio *= largest > 0
     if keep != 1.0:
@@ -112,6 +113,12 @@ class Tail(NamedTuple):
 TAIL = 0.05
 """The tail is what exceeds the 95 % quantile."""
 
+TAIL_STEP, TAIL_LEAST = 3, 0.005
+"""A quantile moves by so many means times its weight, which is at least so much."""
+
+TAIL_TEACHING = 5
+"""The first excesses only teach."""
+
 
 def tail(state: Tail, magnitude: Numbers, weight: Numbers | np.floating[Any] | float) -> Numbers:
     """Excess of ``magnitude`` ≥ 0 over its high quantile, in mean excesses: −ln of its tail probability / 0.05.
@@ -130,7 +137,7 @@ def tail(state: Tail, magnitude: Numbers, weight: Numbers | np.floating[Any] | f
             return statistic
         away = np.where(new, away, 0.0)
     state.mean[...] += away
-    step = state.mean * (3 * np.maximum(weight, 0.005))
+    step = state.mean * (TAIL_STEP * np.maximum(weight, TAIL_LEAST))
     if new is not None:
         step = np.where(new, step, 0.0)
     at = places(magnitude > state.quantile)  # one in twenty
@@ -139,7 +146,7 @@ def tail(state: Tail, magnitude: Numbers, weight: Numbers | np.floating[Any] | f
     state.quantile[at] += step[at]
     step *= TAIL
     state.quantile[...] -= step
-    statistic[at] = np.where(seen > 5, np.minimum(excess / np.maximum(before, _SMALL), LARGEST), 0.0)
+    statistic[at] = np.where(seen > TAIL_TEACHING, np.minimum(excess / np.maximum(before, SMALL), LARGEST), 0.0)
     state.number[at] = seen + 1
     state.excess[at] = before + np.clip(weighs / TAIL, 1 / (seen + 1), 1.0) * (excess - before)
     return statistic

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from twin_actors.core.cleaning import Quality
 from twin_actors.core.columns import Column
 from twin_actors.core.detection import charts
+from twin_actors.core.detection.alarms import Behind, keep
 from twin_actors.core.detection.memory import (
     ALARM,
     HOURS,
@@ -46,22 +47,28 @@ HOLD, WORSE = 100.0, 1.2
 STUCK_AT_LEAST = 6.0
 """Fewer equal readings in a row are never called stuck, and never fewer than twice the longest run before."""
 
+SCALE_SHARE, SCALE_LEAST = 1e-3, 1e-9
+"""Of its magnitude at least, and at least: a series that was constant so far still has a scale."""
+
+LEAST_VARIANCE = 1e-300
+"""Variance of an innovation that counts as none."""
+
 ALARM_EVIDENCE = 2.3
 """Evidence whose score is one half: two views at their usual limit hardly reach it, three or one far beyond it do."""
 
-_UNITS = (1.04, 1.017, 3.0, 3.0)  # a statistic worth one unit of evidence: just beyond all records; e⁻³ of the tail
-_WEIGHTS = (1.0, 1.0, 1.0, 0.25)
-_MOST = 1.4  # units that a single view may bring
-_STUCK_EVIDENCE = 1.2 * ALARM_EVIDENCE
-_COURSES = ((HOURS, 150.0), (WEEK_HOURS, 100.0))  # bins of each usual course, and its memory in readings of a bin
-_FADE = 0.5 ** (1 / LONG)
+UNITS = (1.04, 1.017, 3.0, 3.0)  # a statistic worth one unit of evidence: just beyond all records; e⁻³ of the tail
+WEIGHTS = (1.0, 1.0, 1.0, 0.25)
+MOST = 1.4  # units that a single view may bring
+STUCK_EVIDENCE = 1.2 * ALARM_EVIDENCE
+COURSES = ((HOURS, 150.0), (WEEK_HOURS, 100.0))  # bins of each usual course, and its memory in readings of a bin
+FADE = 0.5 ** (1 / LONG)
 _LONG, _SHORT, _LONG_LOG, _SHORT_LOG, _LAST, _LAST_AT = range(len(LEVELS))
 (
     _COUNT, _DEVIATION, _MAGNITUDE, _SHIFT, _RATIO, _SEASON, _, _, _, _MODEL, _, _, _, _PEAK, _AGE, _RUN, _LONGEST,
 ) = range(len(SCALES))  # fmt: skip
 
 
-def score_of(evidence: Column) -> Column:
+def score_of(evidence: Column | NDArray[np.float32]) -> Column:
     """Evidence as a score: 0 for none, ½ at ``ALARM_EVIDENCE``, towards 1 beyond; 1 − 2^(−(e/e½)²)."""
     return np.asarray(-np.expm1(-np.log(2.0) * (evidence / ALARM_EVIDENCE) ** 2))
 
@@ -161,7 +168,7 @@ def _scored(
     log_x = np.arcsinh(x / scale)
     statistics = np.zeros((WEIGHED, *x.shape), np.float32)
     shift = _shift(levels[_LONG], levels[_SHORT], x, _wide(weight), _wide(_weight(count, fewest, SHORT)))
-    statistics[View.SHIFT] = charts.record(scales[_SHIFT], shift, _FADE)
+    statistics[View.SHIFT] = charts.record(scales[_SHIFT], shift, FADE)
     since, least = np.maximum(count - LEARNING, 1), max(fewest - LEARNING, 1.0)  # the scale is settled from then on
     shift = _shift(
         levels[_LONG_LOG],
@@ -178,7 +185,7 @@ def _scored(
             residual[learning] = np.nan
         statistics[View.SEASON] = charts.tail(charts.Tail(*scales[_SEASON : _SEASON + 4]), residual, weight)
     z = np.abs(innovation)
-    z /= np.sqrt(np.maximum(variance, 1e-300))
+    z /= np.sqrt(np.maximum(variance, LEAST_VARIANCE))
     z = np.minimum(z, charts.LARGEST, out=z).astype(np.float32)
     statistics[View.MODEL] = charts.tail(charts.Tail(*scales[_MODEL : _MODEL + 4]), z, weight)
 
@@ -186,19 +193,19 @@ def _scored(
     for view in range(WEIGHED):
         total += _evidence(statistics[view], view)
     charts.run_length(levels[_LAST], scales[_RUN], scales[_LONGEST], x)
-    stuck = scales[_RUN] == np.maximum(2 * scales[_LONGEST], STUCK_AT_LEAST)  # once in a run: it needs no latch
+    stuck = stuck_now(scales[_RUN], scales[_LONGEST])
     if learning is not None:
         total[learning] = 0.0
         stuck &= ~learning
     through = charts.latch(scales[_PEAK], scales[_AGE], total, HOLD, WORSE)
     if stuck.any():
-        through[stuck] = np.maximum(through[stuck], _STUCK_EVIDENCE)
+        through[stuck] = np.maximum(through[stuck], STUCK_EVIDENCE)
     score = np.zeros_like(total)
     spoken = charts.places(through != 0)  # few: what is held back scores 0
     score[spoken] = score_of(through[spoken])
     at = charts.places(score >= 0.5)
     if len(at[0]):
-        _keep_alarms(memory, said, at, score, x, innovation, levels, scales, statistics, stuck, courses, scale)
+        keep(memory, _behind(said, at, score, x, innovation, levels, scales, statistics, stuck, courses, scale))
     levels[_LAST] = x
     levels[_LAST_AT] = said.at_s
     for course in courses:
@@ -230,9 +237,14 @@ def _scale(
         away, size = np.abs(x - long), np.abs(x)
         scales[_DEVIATION] += np.where(learning, 1.0 / np.maximum(count - 1.0, 1.0), 0.0) * (away - scales[_DEVIATION])
         scales[_MAGNITUDE] += np.where(learning, 1.0 / count, 0.0) * (size - scales[_MAGNITUDE])
-    scale: NDArray[np.float32] = scales[_MAGNITUDE] * np.float32(1e-3)
-    scale += scales[_DEVIATION]
-    scale += np.float32(1e-9)  # a series that was constant so far still has a scale
+    return scale_of(scales[_DEVIATION], scales[_MAGNITUDE])
+
+
+def scale_of(deviation: NDArray[np.float32], magnitude: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The scale of rows of which this is the mean deviation and the mean magnitude."""
+    scale: NDArray[np.float32] = magnitude * np.float32(SCALE_SHARE)
+    scale += deviation
+    scale += np.float32(SCALE_LEAST)
     return scale
 
 
@@ -253,11 +265,11 @@ def _shift(
 
 
 def _evidence(statistic: NDArray[np.float32], view: int) -> NDArray[np.float32]:
-    units = statistic * np.float32(1 / _UNITS[view])
-    np.minimum(units, np.float32(_MOST), out=units)
+    units = statistic * np.float32(1 / UNITS[view])
+    np.minimum(units, np.float32(MOST), out=units)
     evidence: NDArray[np.float32] = units * units
     evidence *= units
-    evidence *= np.float32(_WEIGHTS[view])
+    evidence *= np.float32(WEIGHTS[view])
     return evidence
 
 
@@ -290,7 +302,7 @@ def _courses(
     moments = said.at_s[:1] if same_hour else said.at_s
     fewest = float(count.min())
     courses = []
-    for bins, (number, most) in zip(hour_bins(moments), _COURSES, strict=True):
+    for bins, (number, most) in zip(hour_bins(moments), COURSES, strict=True):
         place = int(bins[0]) if same_hour else bins
         knew = memory.course[place][said.memory] if isinstance(place, int) else memory.course[(place, *said.numbers)]
         off = log_32 - knew
@@ -304,8 +316,12 @@ def _courses(
     return courses
 
 
-def _keep_alarms(
-    memory: DetectionMemory,
+def stuck_now(run: NDArray[np.float32], longest: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Where a run of equal readings is called stuck: once in a run, so that it needs no latch."""
+    return np.asarray(run == np.maximum(2 * longest, STUCK_AT_LEAST))
+
+
+def _behind(
     said: _Said,
     at: tuple[NDArray[np.intp], ...],
     score: NDArray[np.float32],
@@ -317,23 +333,35 @@ def _keep_alarms(
     stuck: NDArray[np.bool_],
     courses: list[_Course],
     scale: NDArray[np.float32],
-) -> None:
-    """Keep what was behind the scores at some places, before the last value and the courses move on."""
-    evidence = [_evidence(statistics[view][at], view) for view in range(WEIGHED)]
-    view = np.argmax([*evidence, np.where(stuck[at], _STUCK_EVIDENCE, 0.0)], axis=0)
-    usual = np.full(len(view), np.nan)
-    if courses:
-        (day_knew, day_away), (week_knew, week_away) = ((each.knew[at], each.away[at]) for each in courses)
-        nearer = ~(week_away >= day_away) & ~np.isnan(week_away)
-        usual = np.sinh(np.where(nearer, week_knew, day_knew).astype(np.float64)) * scale[at]
+) -> Behind:
+    """What is behind the scores at some places, before the last value and the courses move on."""
     rows, twins = said.whose(at)
-    memory.alarm[:, rows, twins] = np.stack(
-        [
-            score[at], x[at], levels[_LAST][at], levels[_SHORT][at], levels[_LONG][at], usual, x[at] - innovation[at],
-            statistics[(np.minimum(view, WEIGHED - 1), *at)], scales[_RUN][at], view,
-        ]
-    )  # fmt: skip
-    memory.alarm_at_s[:, rows, twins] = np.broadcast_to(said.at_s, x.shape)[at], levels[_LAST_AT][at]
+    none = np.zeros((0, len(rows)), np.float32)
+    told = np.stack([statistics[view][at] for view in range(WEIGHED)])
+    return Behind(
+        rows=rows,
+        twins=twins,
+        at_s=np.broadcast_to(said.at_s, x.shape)[at],
+        score=score[at],
+        value=x[at],
+        innovation=innovation[at],
+        last=levels[_LAST][at],
+        last_at_s=levels[_LAST_AT][at],
+        short=levels[_SHORT][at],
+        long=levels[_LONG][at],
+        run=scales[_RUN][at],
+        scale=scale[at],
+        knew=np.stack([each.knew[at] for each in courses]) if courses else none,
+        away=np.stack([each.away[at] for each in courses]) if courses else none,
+        evidence=evidence_of(told, stuck[at]),
+        statistics=told,
+    )
+
+
+def evidence_of(statistics: NDArray[np.float32], stuck: NDArray[np.bool_]) -> Column:
+    """Evidence of each view ``(WEIGHED, m)``, and last that of being stuck."""
+    weighed = [_evidence(statistics[view], view) for view in range(WEIGHED)]
+    return np.stack([*weighed, np.where(stuck, STUCK_EVIDENCE, 0.0)])
 
 
 def flag(

@@ -1,0 +1,99 @@
+"""The filter's loops over many twins, compiled where the kernels are there, else by numpy, to the bit the same."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twin_actors.core import estimation as est
+from twin_actors.core.columns import Column
+from twin_actors.core.kernels import dense_rows, kernels, pointer, rows
+
+_MOST_FIELDS = 8  # of a block, as the kernel has room for
+
+
+def advance(
+    plan: est.MeasurementPlan,
+    moved: Column,
+    x: Column,
+    variance: Column,
+    drift2_h: Column,
+    elapsed_s: Column,
+    limits: tuple[Column, Column],
+) -> bool:
+    """Take ``moved (S, b)`` over into ``x`` within its limits, and let ``variance`` grow, both in place.
+
+    False, and nothing has changed: there are no kernels, or a number is not finite.
+    """
+    library = kernels().library
+    if library is None:
+        return False
+    moved, elapsed_h = dense_rows(moved, np.float64), elapsed_s / 3600.0
+    states, b = moved.shape
+    return bool(
+        library.advance(
+            states, b, *rows(moved), *rows(x), *rows(variance), *_by_twin(drift2_h), pointer(elapsed_h),
+            pointer(plan.unsure2), *map(pointer, limits),
+        )
+    )  # fmt: skip
+
+
+def fold_diagonal(
+    plan: est.MeasurementPlan,
+    x: Column,
+    variance: Column,
+    values: Column,
+    usable: NDArray[np.bool_],
+    noise: Column,
+    limits: tuple[Column, Column],
+) -> tuple[Column, Column] | None:
+    """As ``estimation.fold_diagonal`` where readings expect what they measure, and then ``x`` within its limits.
+
+    None, and nothing has changed: there are no kernels, or several readings measure one state.
+    """
+    library = kernels().library
+    if library is None or len(plan.groups) > 1:
+        return None
+    values, usable, noise = dense_rows(values, np.float64), dense_rows(usable, np.bool_), _dense_noise(noise)
+    innovation, spread = np.empty(values.shape), np.empty(values.shape)
+    library.fold_diagonal(
+        len(x), *values.shape, pointer(plan.reader), *rows(x), *rows(variance), *rows(values), *rows(usable),
+        *_by_twin(noise), *map(pointer, limits), est.TINY, pointer(innovation), pointer(spread),
+    )  # fmt: skip
+    return innovation, spread
+
+
+def fold_joint(
+    plan: est.JointPlan,
+    x: Column,
+    covariances: list[Column],
+    values: Column,
+    usable: NDArray[np.bool_],
+    noise: Column,
+) -> tuple[Column, Column]:
+    """As ``estimation.fold_joint`` where nothing is observed."""
+    library = kernels().library
+    if library is None or any(block.size > _MOST_FIELDS for block in plan.blocks):
+        return est.fold_joint(plan, x, covariances, [], {}, values, usable, noise)
+    values, usable, noise = dense_rows(values, np.float64), dense_rows(usable, np.bool_), _dense_noise(noise)
+    innovation, spread = np.full(values.shape, np.nan), np.full(values.shape, np.nan)
+    for sensor in plan.sensors:
+        if sensor.field < 0:
+            continue  # nothing expects it: it is reported only
+        block, covariance, read = plan.blocks[sensor.block], covariances[sensor.block], sensor.rows
+        library.fold_joint(
+            *block.rows.shape, values.shape[1], sensor.field, pointer(block.rows), *rows(x), *rows(covariance),
+            *rows(values[read]), *rows(usable[read]), *_by_twin(noise[read]), est.TINY,
+            pointer(innovation[read]), pointer(spread[read]),
+        )  # fmt: skip
+    return innovation, spread
+
+
+def _dense_noise(noise: Column) -> Column:
+    return noise if noise.strides[-1] == 0 else dense_rows(noise, np.float64)
+
+
+def _by_twin(column: Column) -> tuple[int, int, int]:
+    """Where a matrix begins, how far its rows and its twins are apart: 0 where all twins have the same."""
+    b = column.shape[-1]
+    return (*rows(column), int(column.strides[-1] != 0 or b == 1))

@@ -1,0 +1,162 @@
+/* The filter: the loops of twin_actors/core/estimation.py and fidelity.py; see shared.h. */
+
+#include "shared.h"
+
+INLINE double clipped(double x, double low, double high) /* np.clip, its signs of zero included */
+{
+    x = x > low ? x : low;
+    return x < high ? x : high;
+}
+
+INLINE int finite(double x) { return x - x == 0.0; }
+
+static int all_finite(
+    ptrdiff_t n, const double *restrict moved, const double *restrict variance, const double *restrict drift2_h,
+    ptrdiff_t by_twin, const double *restrict elapsed_h)
+{
+    int sound = 1;
+    if (by_twin)
+        EACH (i, n)
+            sound &= finite(moved[i]) & finite(variance[i] + drift2_h[i] * elapsed_h[i]);
+    else
+        EACH (i, n)
+            sound &= finite(moved[i]) & finite(variance[i] + drift2_h[0] * elapsed_h[i]);
+    return sound;
+}
+
+static void advance_row(
+    ptrdiff_t n, const double *restrict moved, double *restrict x, double *restrict variance,
+    const double *restrict drift2_h, ptrdiff_t by_twin, const double *restrict elapsed_h, double unsure2, double low,
+    double high)
+{
+    EACH (i, n)
+        x[i] = clipped(moved[i], low, high);
+    if (by_twin)
+        EACH (i, n)
+            variance[i] = at_most(variance[i] + drift2_h[i] * elapsed_h[i], unsure2);
+    else
+        EACH (i, n)
+            variance[i] = at_most(variance[i] + drift2_h[0] * elapsed_h[i], unsure2);
+}
+
+/* Take `moved (rows, b)` over as the state within its limits, and let the variance grow (estimation.grow_variance).
+   Returns 0, and has changed nothing, where a number is not finite: a model has failed. `drift2_twin` is 1 where the
+   drift is given by twin, 0 where all twins have the same. */
+EXPORT int advance(
+    ptrdiff_t rows, ptrdiff_t b, const double *moved, ptrdiff_t moved_step, double *x, ptrdiff_t x_step,
+    double *variance, ptrdiff_t variance_step, const double *drift2_h, ptrdiff_t drift2_step, ptrdiff_t drift2_twin,
+    const double *elapsed_h, const double *unsure2, const double *low, const double *high)
+{
+    EACH (r, rows)
+        if (!all_finite(b, moved + r * moved_step, variance + r * variance_step, drift2_h + r * drift2_step,
+                        drift2_twin, elapsed_h))
+            return 0;
+    EACH (r, rows)
+        advance_row(b, moved + r * moved_step, x + r * x_step, variance + r * variance_step,
+                    drift2_h + r * drift2_step, drift2_twin, elapsed_h, unsure2[r], low[r], high[r]);
+    return 1;
+}
+
+static void fold_row(
+    ptrdiff_t n, double *restrict x, double *restrict variance, const double *restrict values,
+    const uint8_t *restrict usable, const double *restrict noise, ptrdiff_t by_twin, double low, double high,
+    double tiny, double *restrict innovation, double *restrict spread)
+{
+    const double unknown = __builtin_nan(""), same = noise[0];
+    EACH (i, n) {
+        double prior = variance[i], total = prior + (by_twin ? noise[i] : same), off = values[i] - x[i];
+        double gain = prior / at_least(total, tiny);
+        innovation[i] = usable[i] ? off : unknown;
+        spread[i] = usable[i] ? total : unknown;
+        x[i] = clipped(x[i] + (usable[i] ? gain * off : 0.0), low, high);
+        variance[i] = usable[i] ? prior * (1.0 - gain) : prior;
+    }
+}
+
+/* estimation.fold_diagonal where every state row has at most one reading row, `reader (states,)`, -1: none; then the
+   state within its limits. `innovation` and `spread (readings, b)` are NaN wherever nothing came. */
+EXPORT void fold_diagonal(
+    ptrdiff_t states, ptrdiff_t readings, ptrdiff_t b, const intptr_t *reader, double *x, ptrdiff_t x_step,
+    double *variance, ptrdiff_t variance_step, const double *values, ptrdiff_t values_step, const uint8_t *usable,
+    ptrdiff_t usable_step, const double *noise, ptrdiff_t noise_step, ptrdiff_t noise_twin, const double *low,
+    const double *high, double tiny, double *innovation, double *spread)
+{
+    EACH (r, readings * b)
+        innovation[r] = spread[r] = __builtin_nan("");
+    EACH (s, states) {
+        ptrdiff_t r = reader[s];
+        if (r < 0)
+            EACH (i, b)
+                x[s * x_step + i] = clipped(x[s * x_step + i], low[s], high[s]);
+        else
+            fold_row(b, x + s * x_step, variance + s * variance_step, values + r * values_step,
+                     usable + r * usable_step, noise + r * noise_step, noise_twin, low[s], high[s], tiny,
+                     innovation + r * b, spread + r * b);
+    }
+}
+
+static void record_row(
+    ptrdiff_t n, const double *restrict innovation, const double *restrict variance, float *restrict error2,
+    float *restrict covered, float forget, float z2, float largest2)
+{
+    EACH (i, n) {
+        float off = (float)innovation[i], wide = (float)variance[i] * z2, before = error2[i], share = covered[i];
+        float off2 = at_most_f(off * off, largest2);
+        int came = off2 == off2;
+        float inside = off2 <= wide ? 1.0f : 0.0f;
+        before = before == before ? before : off2;
+        float now = before + (off2 - before) * forget, then = share + (inside - share) * forget;
+        error2[i] = came ? now : error2[i];
+        covered[i] = came ? then : share;
+    }
+}
+
+/* fidelity.Fidelity._fold */
+EXPORT void record_fidelity(
+    ptrdiff_t rows, ptrdiff_t b, const double *innovation, ptrdiff_t innovation_step, const double *variance,
+    ptrdiff_t variance_step, float *error2, ptrdiff_t error2_step, float *covered, ptrdiff_t covered_step,
+    float forget, float z2, float largest2)
+{
+    EACH (r, rows)
+        record_row(b, innovation + r * innovation_step, variance + r * variance_step, error2 + r * error2_step,
+                   covered + r * covered_step, forget, z2, largest2);
+}
+
+enum { MOST_FIELDS = 8 };
+
+/* estimation.fold_joint for one reading field that reads field `field` of a block of `k` fields with `m` components:
+   field i of component c is row rows[i * m + c] of `x`; `covariance (k, k, m, …)`. */
+EXPORT void fold_joint(
+    ptrdiff_t k, ptrdiff_t m, ptrdiff_t b, ptrdiff_t field, const intptr_t *rows, double *x, ptrdiff_t x_step,
+    double *covariance, ptrdiff_t covariance_step, const double *values, ptrdiff_t values_step, const uint8_t *usable,
+    ptrdiff_t usable_step, const double *noise, ptrdiff_t noise_step, ptrdiff_t noise_twin, double tiny,
+    double *innovation, double *spread)
+{
+    const double unknown = __builtin_nan("");
+    double cross[MOST_FIELDS], gain[MOST_FIELDS];
+    EACH (c, m)
+        EACH (n, b) {
+            double *own = covariance + c * covariance_step + n;
+            double *mine = x + n;
+            ptrdiff_t line = m * covariance_step;
+            if (!usable[c * usable_step + n]) {
+                innovation[c * b + n] = spread[c * b + n] = unknown;
+                continue;
+            }
+            double off = values[c * values_step + n] - mine[rows[field * m + c] * x_step];
+            EACH (i, k)
+                cross[i] = own[(i * k + field) * line];
+            double total = cross[field] + noise[c * noise_step + n * noise_twin], over = at_least(total, tiny);
+            EACH (i, k)
+                gain[i] = cross[i] / over;
+            EACH (i, k) {
+                mine[rows[i * m + c] * x_step] += gain[i] * off;
+                EACH (j, i + 1) {
+                    double less = own[(i * k + j) * line] - gain[i] * cross[j];
+                    own[(i * k + j) * line] = own[(j * k + i) * line] = less;
+                }
+            }
+            innovation[c * b + n] = off;
+            spread[c * b + n] = total;
+        }
+}
