@@ -13,6 +13,7 @@ from twin_actors.core.forecasts.of_field import PERIODS_S, period_of, predicted_
 from twin_actors.core.forecasts.predicted import Evaluation, Predicted, default_methods, evaluate, predicted, span
 from twin_actors.core.forecasts.quantiles import LEVELS, Tracked, coverage, track, usual_size
 from twin_actors.core.forecasts.regression import Regression
+from twin_actors.core.forecasts.rhythm import RhythmRegression
 from twin_actors.core.forecasts.rollout import RollOut
 from twin_actors.core.forecasts.series import Series, resample
 
@@ -29,6 +30,7 @@ __all__ = [
     "ProfileDecay",
     "Regression",
     "RepeatLast",
+    "RhythmRegression",
     "RollOut",
     "SeasonalNaive",
     "Series",
