@@ -56,5 +56,5 @@ def test_the_model_beats_the_last_value_and_is_chosen() -> None:
 def test_a_field_that_the_model_lacks_is_refused() -> None:
     empty = Batch(rows=np.zeros(0, np.intp), observed_at_s=np.zeros(0), values=np.zeros((1, 0)))
     model = RollOut(kind=POT, ids=("pot/a",), attributes=np.array([[5.0]]), history=empty, field="steam")
-    with pytest.raises(ValueError, match="no state or indicator 'steam'"):
+    with pytest.raises(ValueError, match="no reading, state or indicator 'steam'"):
         model.fit(Series(values=np.zeros((4, 1)), period_s=3600.0), (1,))

@@ -9,7 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twin_actors.core.columns import Column
-from twin_actors.core.forecasts.backtest import Choice, Errors, Recent, backtest, choose, mixture, outcomes, recent
+from twin_actors.core.forecasts.backtest import (
+    Choice,
+    Errors,
+    Recent,
+    backtest,
+    choose,
+    dense,
+    mixture,
+    outcomes,
+    recent,
+)
 from twin_actors.core.forecasts.methods import Method, ProfileDecay, RepeatLast, SeasonalNaive, WindowRidge
 from twin_actors.core.forecasts.quantiles import LEVELS, Tracked, coverage, track, usual_size
 from twin_actors.core.forecasts.regression import Regression
@@ -124,6 +134,7 @@ class Evaluation:
 
     origins: NDArray[np.intp]
     choice: Choice
+    followed: tuple[str, ...]  # methods in the recent mixture, in the order of its weights
     recent: Recent
     made: Column  # (origins, H, n) of the choice
     came: Column
@@ -182,7 +193,8 @@ def evaluate(
     }
     came = outcomes(series, steps, origins)
     seen = origins[:, None] + np.array(steps) < choose_until
-    followed = recent(list(made.values()), came, steps)
+    whole = dense(made)
+    followed = recent([made[name] for name in whole], came, steps)
     choice = choose(made, np.where(seen[..., None], came, np.nan), followed=followed.made)
     mixed = choice.apply(made, followed.made)
     last = backtest(RepeatLast(), series, steps, first=first, refit_every=len(series))
@@ -196,6 +208,7 @@ def evaluate(
     return Evaluation(
         origins=origins,
         choice=choice,
+        followed=whole,
         recent=followed,
         made=mixed,
         came=came,
@@ -254,7 +267,7 @@ def predicted(
         methods=judged.choice.chosen,
         mae=everything.mae,
         rmse=everything.rmse,
-        last_mae=Errors.of(judged.last, judged.came).mae,
+        last_mae=Errors.of(np.where(np.isfinite(judged.made), judged.last, np.nan), judged.came).mae,
         coverage=np.array(judged.covered()),
         mae_by_method=judged.choice.mae,
         origins=len(judged.origins),

@@ -1,10 +1,10 @@
 """Regression of what the usual value of an hour leaves open: for quantities that live by the clock and the calendar.
 
-The base of every forecast is the usual value of its target, a mean of the latest like days in which each weighs ``fade``
-times the one after it. What a regression by least absolute deviations adds is known at the origin ``o``: by how much the
-last moments, hours, days and the week lay off their own usual values (of the entity and of its kind), the same hour of
-the last days, the like days one by one, and how the usual value moves around the target. Its penalty draws towards the
-usual value; that of ``Regression`` draws towards the last one, which says little of a time half a day away.
+The base of every forecast is the usual value of its target: a mean of the latest like days, each of which weighs
+``fade`` times the one after it. What a regression by least absolute deviations adds is known at the origin: by how much
+the last moments, hours, days and the week lay off their own usual values (of the entity and of its kind), the same hour
+of the last days, the like days one by one, and how the usual value moves around the target. Its penalty draws towards
+the usual value; that of ``Regression`` draws towards the last one, which says little of a time half a day away.
 
 Counts vary in proportion to their level, and the mean absolute error asks for their median: on a root or logarithmic
 scale deviations are alike at noon and at night. Rows then weigh as much as a deviation of one is worth in units of the
