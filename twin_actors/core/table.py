@@ -405,11 +405,10 @@ class TwinTable:
         x, variance, _, command, coupling, _ = self._rolled(np.arange(len(self)), until_s)
         return Rolled(x, variance, command.value, coupling.value)
 
-    def expected(self, until_s: Column) -> Column:
-        """What the device of each twin would say at ``until_s (n,)``, ``(R, n)``; nothing is written back. NaN in rows
-        that measure nothing."""
-        x, _, _, command, _, _ = self._rolled(np.arange(len(self)), np.maximum(self.time_s, until_s))
-        return self._expected(x, self.attributes, command.value)
+    def expected(self, x: Column, command: Column) -> Column:
+        """What the device of each twin would say in state ``x (S, n)`` under ``command (rows, n)``: ``(R, n)``, NaN in
+        rows that measure nothing."""
+        return self._expected(x, self.attributes, command)
 
     def ahead(self, entity: str, until_s: Column) -> Outlook:
         """One twin rolled to each of ``until_s (H,)``, with what its device would say then; nothing is written back.

@@ -206,9 +206,14 @@ def choose(made: Mapping[str, Column], came: Column, *, followed: Column | None 
         rival = made[names[int(mae[:, order].argmin())]][:, order]
         scores[names[number]] = scores[names[number]].copy()
         scores[names[number]][order] = best[order] * _ratio(made[names[number]][:, order], rival, came[:, order])
-    # the first of equals: a plain method before the mixture
+    # the first of equals: a plain method before the mixture; one of few origins has to win beyond chance
     ranked = np.stack(list(scores.values())).argmin(axis=0).tolist()
     chosen = [list(scores)[place] for place in ranked]
+    for order, name in enumerate(chosen):
+        whole_best = names[int(mae[:, order].argmin())]
+        few = name in names and not whole[names.index(name), order]
+        if few and not _surely_better(made[name][:, order], made[whole_best][:, order], came[:, order]):
+            chosen[order] = MIXTURE if scores[MIXTURE][order] < scores[whole_best][order] else whole_best
     if followed is not None:
         scores[RECENT] = np.full(len(chosen), np.inf)
         for order, name in enumerate(chosen):

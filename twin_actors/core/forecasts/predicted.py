@@ -24,6 +24,7 @@ from twin_actors.core.forecasts.methods import Method, ProfileDecay, RepeatLast,
 from twin_actors.core.forecasts.quantiles import LEVELS, Tracked, coverage, track, usual_size
 from twin_actors.core.forecasts.regression import Regression
 from twin_actors.core.forecasts.rhythm import RhythmRegression
+from twin_actors.core.forecasts.rollout import RollOut
 from twin_actors.core.forecasts.series import Series
 
 NOMINAL = 0.9
@@ -188,7 +189,18 @@ def evaluate(
         raise ValueError(f"{choose_until - first} origins are too few to choose a method for {max(steps)} rows ahead")
     origins = np.arange(first, len(series))
     made = {
-        method.name: np.clip(backtest(method, series, steps, first=first, refit_every=refit_every), minimum, maximum)
+        method.name: np.clip(
+            backtest(
+                method,
+                series,
+                steps,
+                first=first,
+                # a model learns nothing here: all its origins are rolled out together
+                refit_every=len(series) if isinstance(method, RollOut) else refit_every,
+            ),
+            minimum,
+            maximum,
+        )
         for method in methods
     }
     came = outcomes(series, steps, origins)
@@ -254,9 +266,8 @@ def predicted(
     )  # fmt: skip
     now = np.array([rows - 1])
     fresh = {method.name: np.clip(method.fit(series, steps).at(series, now), minimum, maximum) for method in methods}
-    values = judged.choice.apply(fresh, mixture([fresh[name] for name in judged.choice.names], judged.recent.weights))[
-        0
-    ]
+    followed = mixture([fresh[name] for name in judged.followed], judged.recent.weights)
+    values = judged.choice.apply(fresh, followed)[0]
     everything = Errors.of(judged.made, judged.came)
     return Predicted(
         made_at_s=series.until_s,

@@ -2,7 +2,7 @@
 
 All origins of a backtest are filtered and rolled side by side: each pair of an origin and an entity is a column of one
 table, which has heard the last ``warm`` inputs before its origin and nothing later. A thousand inputs of a single twin
-one by one cost as much as a thousand of eighty such twins.
+one by one cost about as much as a thousand of each of a hundred such twins.
 """
 
 from __future__ import annotations
@@ -17,18 +17,20 @@ from twin_actors.core.forecasts.methods import Fitted
 from twin_actors.core.forecasts.series import Rows, Series
 from twin_actors.core.inputs import Batch
 from twin_actors.core.kind import Kind
+from twin_actors.core.rolling import roll
 from twin_actors.core.table import TwinTable
 
 MODEL = "model"
 
-MOST_STEPS = 40_000
+MOST_STEPS = 80_000
 """Steps of ``predict`` times columns that one call may take, about: what bounds the number of its origins."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RollOut:
-    """``history`` are the inputs of the twins ``ids`` in log order, ``field`` the reading row, state row or indicator
-    that the series holds (a label such as ``queue_veh[nl]``; of a reading row it is what the device would say).
+    """``history`` are the inputs of the twins ``ids`` in log order, ``fields`` the reading rows, state rows or
+    indicators that the series holds (labels such as ``queue_veh[nl]``; of a reading row it is what the device would
+    say). The series has a column for each field of each twin, twin by twin.
 
     Commands and couplings are those in ``history``, taken as they stand at the origin, else at their defaults. A call
     for more than ``most_origins`` origins answers that many of them, evenly spaced and the last one always, and says
@@ -39,10 +41,10 @@ class RollOut:
     ids: tuple[str, ...]
     attributes: Column
     history: Batch
-    field: str
+    fields: tuple[str, ...]
     noises: tuple[Column, Column] | None = None
-    most_origins: int = 80
-    warm: int = 120
+    most_origins: int = 160
+    warm: int = 48
 
     @property
     def name(self) -> str:
@@ -54,10 +56,11 @@ class RollOut:
             *self.kind.state.layout.labels,
             *(shown.name for shown in self.kind.shows),
         }
-        if self.field not in known:
-            raise ValueError(
-                f"{self.kind.name} has no reading, state or indicator {self.field!r}: {', '.join(sorted(known))}"
-            )
+        for field in self.fields:
+            if field not in known:
+                raise ValueError(
+                    f"{self.kind.name} has no reading, state or indicator {field!r}: {', '.join(sorted(known))}"
+                )
         return _RollOut(self, tuple(horizons))
 
 
@@ -69,18 +72,25 @@ class _RollOut:
     def at(self, series: Series, origins: Rows) -> Column:
         """Inputs later than an origin have not been applied when its forecast is made (by device time)."""
         method = self.method
-        made = np.full((len(origins), len(self.horizons), len(method.ids)), np.nan)
+        made = np.full((len(origins), len(self.horizons), len(method.ids) * len(method.fields)), np.nan)
         chosen = self._chosen(series, len(origins))
         at_s = series.until_s - (len(series) - 1 - origins[chosen]).astype(np.float64) * series.period_s
         table = self._filtered(at_s)
-        moment_s = np.repeat(at_s, len(method.ids))
-        for number, horizon in enumerate(self.horizons):
-            value = self._value(table, moment_s + horizon * series.period_s)
-            made[chosen, number] = value.reshape(len(chosen), len(method.ids))
+        since_s = np.repeat(at_s, len(method.ids))
+        low, high = (table.kind.state.layout.per_row(name) for name in ("minimum", "maximum"))
+        # a pair that has heard nothing starts at its origin
+        now_s = np.where(np.isfinite(table.time_s), table.time_s, since_s)
+        x, command, coupling = table.x, table.command, table.coupling
+        for number in np.argsort(self.horizons):
+            until_s = np.maximum(now_s, since_s + self.horizons[number] * series.period_s)
+            x, command, coupling = roll(table.kind, x, table.attributes, command, coupling, now_s, until_s)
+            x, now_s = np.clip(x, low, high), until_s
+            values = self._values(table, x, command.value, until_s)
+            made[chosen, number] = values.T.reshape(len(chosen), -1)
         return made
 
     def _chosen(self, series: Series, count: int) -> Rows:
-        longest_s = sum(self.horizons) * series.period_s
+        longest_s = max(self.horizons) * series.period_s
         steps = max(longest_s / self.method.kind.max_step_s, 1.0) * len(self.method.ids)
         most = int(np.clip(MOST_STEPS / steps, 1, self.method.most_origins))
         return np.unique(np.linspace(count - 1, 0, min(most, count)).round().astype(np.intp))
@@ -118,15 +128,18 @@ class _RollOut:
         )
         return table
 
-    def _value(self, table: TwinTable, until_s: Column) -> Column:
-        kind, field = table.kind, self.method.field
-        if field in kind.reading.layout.labels:
-            return np.asarray(table.expected(until_s)[kind.reading.layout.labels.index(field)])
-        if field in kind.state.layout.labels:
-            rolled = table.rolled(np.maximum(table.time_s, until_s))
-            return np.asarray(rolled.x[kind.state.layout.labels.index(field)])
-        made = np.empty(len(table))
-        for moment in np.unique(until_s):
-            shown = table.show(float(moment), with_control=False).indicators[field]
-            made = np.where(until_s == moment, shown, made)
+    def _values(self, table: TwinTable, x: Column, command: Column, until_s: Column) -> Column:
+        """The fields of all pairs in state ``x`` at ``until_s``, ``(fields, pairs)``."""
+        reading, state = table.kind.reading.layout.labels, table.kind.state.layout.labels
+        said = table.expected(x, command)
+        made = np.empty((len(self.method.fields), len(table)))
+        for row, field in enumerate(self.method.fields):
+            if field in reading:
+                made[row] = said[reading.index(field)]
+            elif field in state:
+                made[row] = x[state.index(field)]
+            else:
+                for moment in np.unique(until_s):
+                    shown = table.show(float(moment), with_control=False).indicators[field]
+                    made[row] = np.where(until_s == moment, shown, made[row])
         return made
