@@ -21,15 +21,18 @@ import numpy as np
 from twin_actors.core.columns import Column
 from twin_actors.core.forecasts import (
     Evaluation,
+    Method,
     ProfileDecay,
     Regression,
     RepeatLast,
+    RhythmRegression,
     SeasonalNaive,
     Series,
     WindowRidge,
     evaluate,
     outcomes,
 )
+from twin_actors.core.forecasts.rhythm import Scale, Scope
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT.parent / "shared" / "data"
@@ -40,6 +43,8 @@ INFORMER = {168: (0.183, 0.346), 336: (0.222, 0.387), 720: (0.269, 0.435)}
 """Zhou et al., AAAI 2021, table 1."""
 ETT_SPLIT = (8640, 11520, 14400)
 LOOK_BACK = 336
+SCOPES: tuple[Scope, ...] = ("pooled", "own")
+SCALES: tuple[Scale, ...] = ("log", "root", "plain")
 
 MELBOURNE_HOLIDAYS = (
     "2014-01-01", "2014-01-27", "2014-03-10", "2014-04-18", "2014-04-19", "2014-04-20", "2014-04-21", "2014-04-25",
@@ -117,7 +122,7 @@ def metr_la() -> dict[str, Any]:
     """100 loop detectors, a week at 5 minutes: chosen on 60 to 80 % of the week, judged on the last 20 %."""
     _, _, values = wide(DATA / "metr_la" / "los_speed_first100.csv")
     series, rows = Series(values=values, period_s=300.0), len(values)
-    methods = [
+    methods: list[Method] = [
         RepeatLast(), ProfileDecay(288, "day"), WindowRidge(24), Regression("pooled"),
         Regression("own", neighbours=8),
     ]  # fmt: skip
@@ -139,10 +144,10 @@ def melbourne(holidays: bool = True) -> dict[str, Any]:
     series = Series(values=values, period_s=3600.0, day_class=classes)
     horizons = (1, 3, 6, 24, 168)
     start = next(row for row, each in enumerate(times) if each.startswith("2014-09-01"))
-    methods = [
+    methods: list[Method] = [
         RepeatLast(), SeasonalNaive(168, "time-last-week"), ProfileDecay(168, "week"),
-        ProfileDecay(168, "steady-week", 0.9), Regression("pooled"), Regression("own"),
-        Regression("own", logarithm=True), Regression("pooled", logarithm=True),
+        ProfileDecay(168, "steady-week", 0.9), Regression("own", logarithm=True), Regression("pooled", logarithm=True),
+        *(RhythmRegression(scope, scale) for scope in SCOPES for scale in SCALES),
     ]  # fmt: skip
     judged = evaluate(
         series, horizons, methods=methods, first=17 * 168, choose_until=start, refit_every=28 * 24, minimum=0.0
@@ -185,7 +190,7 @@ def pm25() -> dict[str, Any]:
     """Chosen on 60 to 80 % of the year, judged on the last 20 % (mid December to February), fitted every two weeks."""
     series = beijing()
     rows, quarter = len(series), 90 * 24
-    methods = [
+    methods: list[Method] = [
         RepeatLast(), ProfileDecay(24, "day"), Regression("pooled"), Regression("pooled", logarithm=True),
         Regression("pooled", ridge=0.1, logarithm=True, memory=quarter),
     ]  # fmt: skip

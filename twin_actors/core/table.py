@@ -435,6 +435,11 @@ class TwinTable:
         x, variance, _, command, coupling, _ = self._rolled(np.arange(len(self)), until_s)
         return Rolled(x, variance, command.value, coupling.value)
 
+    def expected(self, x: Column, command: Column) -> Column:
+        """What the device of each twin would say in state ``x (S, n)`` under ``command (rows, n)``: ``(R, n)``, NaN in
+        rows that measure nothing."""
+        return self._expected(x, self.attributes, command)
+
     def ahead(self, entity: str, until_s: Column) -> Outlook:
         """One twin rolled to each of ``until_s (H,)``, with what its device would say then; nothing is written back.
 

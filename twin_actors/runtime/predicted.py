@@ -14,10 +14,14 @@ from numpy.typing import NDArray
 
 from twin_actors.core.cleaning import Quality
 from twin_actors.core.columns import Column, Layout, Role
-from twin_actors.core.forecasts import Predicted, period_of, predicted_field, span
+from twin_actors.core.forecasts import MODEL, Predicted, RollOut, period_of, predicted_field, span
+from twin_actors.core.inputs import Batch
 from twin_actors.core.kind import Kind
 from twin_actors.core.outlook import Outlook
 from twin_actors.runtime.past import Readings
+from twin_actors.runtime.plan import attribute_matrix, noise_matrices
+from twin_actors.scenario.model import Entity
+from twin_actors.wire.decode import time_key
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,7 +42,6 @@ MOST_MESSAGES = 30_000
 USABLE = (Quality.GOOD, Quality.LATE)
 """Qualities that a forecast rests on. A late reading was too late for the twin; here it is in place."""
 
-MODEL = "model"
 UNSAID = "no reading says it by itself"
 INDICATOR = "an indicator, from the state"
 Z90 = NormalDist().inv_cdf(0.95)
@@ -77,8 +80,9 @@ class PredictedTwin:
     """What one twin is predicted to say and be: ``predicted["load_mw"]`` are its rows, ``predicted.frame`` all of them.
 
     Quantiles q05, q50 and q95 of every row. ``method`` is what a rolling backtest has chosen for the field and horizon,
-    with its mean absolute error, that of repeating the last value, and the share that the interval held; or "model":
-    the twin's own model rolled forward, with the filter's standard deviation and no backtest.
+    with its mean absolute error, that of repeating the last value, and the share that the interval held. "model" is the
+    twin's own model rolled forward: with an error where it has competed in the backtest, else (and then ``why`` says
+    why) with the filter's standard deviation and no backtest.
     """
 
     def __init__(self, entity: str, made_at_s: float, rows: Sequence[PredictedRow]) -> None:
@@ -173,10 +177,13 @@ def since_s(heard: Callable[[float], int], now_s: float) -> float:
 
 
 def from_history(
-    kind: Kind, said: Readings, *, now_s: float, horizons_s: Sequence[float] = HORIZONS_S
+    kind: Kind, said: Readings, *, now_s: float, horizons_s: Sequence[float] = HORIZONS_S, entity: Entity | None = None
 ) -> dict[str, FromHistory]:
-    """Every forecastable field from what its device has said, as far as that reaches."""
-    return {name: _field_from_history(kind, name, said, now_s, horizons_s) for name in forecastable(kind)}
+    """Every forecastable field from what its device has said, as far as that reaches.
+
+    With the scenario's ``entity`` its own model, rolled out from the same readings, competes with the other methods.
+    """
+    return {name: _field_from_history(kind, name, said, now_s, horizons_s, entity) for name in forecastable(kind)}
 
 
 def moments(
@@ -240,7 +247,7 @@ def _labels(layout: Layout, name: str) -> list[str]:
 
 
 def _field_from_history(
-    kind: Kind, name: str, said: Readings, now_s: float, horizons_s: Sequence[float]
+    kind: Kind, name: str, said: Readings, now_s: float, horizons_s: Sequence[float], entity: Entity | None
 ) -> FromHistory:
     layout = kind.reading.layout
     place = layout.places[name]
@@ -262,7 +269,7 @@ def _field_from_history(
         if enough:
             said_so = predicted_field(
                 kind, labels[0], at_s=at_s, entity=component, values=values, entities=len(labels), now_s=now_s,
-                horizons_s=enough,
+                horizons_s=enough, more_methods=[_rolled_out(kind, entity, said, labels)] if entity is not None else (),
             )  # fmt: skip
             for order, horizon in enumerate(enough):
                 found.update({(label, horizon): (said_so, order, n) for n, label in enumerate(labels)})
@@ -274,6 +281,21 @@ def _field_from_history(
     unknown = {key for key, (each, order, n) in found.items() if not np.isfinite(each.quantiles[:, order, n]).all()}
     left.update(dict.fromkeys(unknown, "what it said has too many gaps"))
     return FromHistory({key: value for key, value in found.items() if key not in unknown}, left)
+
+
+def _rolled_out(kind: Kind, entity: Entity, said: Readings, labels: Sequence[str]) -> RollOut:
+    """The twin's own model as a method: everything that its device has said, with the parameters of the scenario."""
+    at_s = said.observed_at_s
+    history = Batch(
+        rows=np.zeros(len(at_s), np.intp),
+        observed_at_s=at_s,
+        values=said.values,
+        keys=np.array([time_key(0, one) for one in at_s.tolist()], dtype=np.int64),
+    )
+    return RollOut(
+        kind=kind, ids=(entity.id,), attributes=attribute_matrix(kind, [entity]), history=history,
+        fields=tuple(labels), noises=noise_matrices(kind, [entity]) if entity.sd or entity.drift else None,
+    )  # fmt: skip
 
 
 def _grouped(horizons_s: Sequence[float]) -> list[list[float]]:

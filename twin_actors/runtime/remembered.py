@@ -101,7 +101,8 @@ class Remembered:
         now_s = self.now_s()
         since_s = predicted.since_s(lambda since_s: past.heard(self._plan, self._store, number, since_s), now_s)
         said = past.readings(self._plan, self._store, number, since_s=since_s)
-        histories = predicted.from_history(kind, said, now_s=now_s)
+        described = self._plan.scenario.entities[number]
+        histories = predicted.from_history(kind, said, now_s=now_s, entity=described)
         until_s = predicted.moments(histories, now_s)
         outlook = self._call(self._actor_of[number], "ahead", entity, until_s)
         return predicted.predicted_twin(kind, entity, histories, outlook, now_s=now_s, until_s=until_s)

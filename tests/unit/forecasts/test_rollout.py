@@ -45,7 +45,7 @@ def test_the_model_beats_the_last_value_and_is_chosen() -> None:
     history = Batch(
         rows=np.zeros(120, np.intp), observed_at_s=3600.0 * np.arange(1, 121), values=values.T, keys=np.arange(120)
     )
-    model = RollOut(kind=POT, ids=("pot/a",), attributes=np.array([[5.0]]), history=history, field="temp_c")
+    model = RollOut(kind=POT, ids=("pot/a",), attributes=np.array([[5.0]]), history=history, fields=("temp_c",))
     judged = evaluate(series, (1, 3), methods=[RepeatLast(), model], first=30, choose_until=80, refit_every=200)
     assert judged.choice.chosen == ("model", "model")
     assert (judged.errors().mae < 0.6 * judged.last_errors().mae).all()
@@ -55,6 +55,6 @@ def test_the_model_beats_the_last_value_and_is_chosen() -> None:
 
 def test_a_field_that_the_model_lacks_is_refused() -> None:
     empty = Batch(rows=np.zeros(0, np.intp), observed_at_s=np.zeros(0), values=np.zeros((1, 0)))
-    model = RollOut(kind=POT, ids=("pot/a",), attributes=np.array([[5.0]]), history=empty, field="steam")
-    with pytest.raises(ValueError, match="no state or indicator 'steam'"):
+    model = RollOut(kind=POT, ids=("pot/a",), attributes=np.array([[5.0]]), history=empty, fields=("steam",))
+    with pytest.raises(ValueError, match="no reading, state or indicator 'steam'"):
         model.fit(Series(values=np.zeros((4, 1)), period_s=3600.0), (1,))

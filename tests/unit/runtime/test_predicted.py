@@ -10,6 +10,8 @@ import pytest
 
 from tests.unit.runtime.cities import T0, delivery, holder, says, send, town
 from twin_actors.core.cleaning import Quality
+from twin_actors.core.rolling import roll
+from twin_actors.core.table import TwinTable
 from twin_actors.runtime.card import TwinCard
 from twin_actors.runtime.past import Readings
 from twin_actors.runtime.predicted import (
@@ -26,6 +28,7 @@ from twin_actors.runtime.predicted import (
     since_s,
 )
 from twin_actors.scenario.catalogue import load_catalogue
+from twin_actors.scenario.model import Entity
 
 KINDS = load_catalogue().kinds
 QUAY = 3
@@ -157,3 +160,47 @@ def test_a_card_shows_it_once_it_has_been_asked_for() -> None:
     past = TwinCard(kind, described, shown, 0, twins.reported("substation/quay"))
     with pytest.raises(ValueError, match="shows substation/quay as it was"):
         _ = past.predicted
+
+
+def filled(days: float) -> Readings:
+    """A tank whose customers change their draw at moments that nothing tells beforehand, a reading every 5 min."""
+    kind, chance = KINDS["tank"], np.random.default_rng(4)
+    count = int(days * 288)
+    at_s = T0 + 300.0 * np.arange(1, count + 1)
+    draw = np.repeat(chance.uniform(0.05, 0.19, count), chance.integers(20, 90, count))[:count]
+    table = TwinTable(kind, ["tank/a"], kind.attributes.layout.per_row("default"))
+    x, labels, level = table.x.copy(), kind.state.layout.labels, np.empty(count)
+    for row, until_s in enumerate(at_s):
+        x[labels.index("demand_m3s")] = draw[row]
+        until = np.array([until_s])
+        x, _, _ = roll(kind, x, table.attributes, table.command, table.coupling, until - 300.0, until)
+        level[row] = x[labels.index("level_m"), 0]
+    return readings(
+        "tank", at_s,
+        level_m=level + chance.normal(0, 0.02, count), demand_m3s=np.maximum(draw + chance.normal(0, 0.002, count), 0),
+    )  # fmt: skip
+
+
+def test_the_model_wins_where_it_knows_the_dynamics_with_an_error_of_its_own() -> None:
+    said, tank = filled(3), Entity(id="tank/a", kind="tank", name="a")
+    now_s = said.observed_at_s[-1]
+    found = from_history(KINDS["tank"], said, now_s=now_s, horizons_s=(3600.0,), entity=tank)["level_m"].found
+    without = from_history(KINDS["tank"], said, now_s=now_s, horizons_s=(3600.0,))["level_m"].found
+    (level, order, n), (other, *_) = found["level_m", 3600.0], without["level_m", 3600.0]
+    assert level.methods == ("model",)
+    assert level.mae[order, n] < 0.75 * other.mae[order, n]
+    assert level.mae[order, n] < 0.3 * level.last_mae[order, n]
+    assert level.mae[order, n] == pytest.approx(level.mae_by_method["model"][order], rel=0.1)
+    assert 0.8 <= level.coverage[order] <= 0.98
+    assert (np.diff(level.quantiles[:, order, n]) >= 0).all()
+
+
+def test_the_model_is_not_chosen_where_it_knows_no_rhythm() -> None:
+    at_s, draw = rhythm(6, gap_s=1800.0)
+    level = np.full(len(at_s), 30.0)
+    said = readings("tank", at_s, level_m=level, demand_m3s=draw / 200)
+    tank = Entity(id="tank/a", kind="tank", name="a")
+    found = from_history(KINDS["tank"], said, now_s=at_s[-1], horizons_s=(21_600.0,), entity=tank)["demand_m3s"].found
+    draws, order, n = found["demand_m3s", 21_600.0]
+    assert draws.mae_by_method["model"][order] > 3 * draws.mae[order, n], "it holds the draw as it is"
+    assert draws.methods[order] != "model"

@@ -1,6 +1,6 @@
 """Forecasts of fields from their past: methods, their choice by backtest, and calibrated quantiles."""
 
-from twin_actors.core.forecasts.backtest import MIXTURE, Choice, Errors, backtest, choose, outcomes
+from twin_actors.core.forecasts.backtest import MIXTURE, RECENT, Choice, Errors, backtest, choose, outcomes
 from twin_actors.core.forecasts.methods import (
     Fitted,
     Method,
@@ -13,13 +13,16 @@ from twin_actors.core.forecasts.of_field import PERIODS_S, period_of, predicted_
 from twin_actors.core.forecasts.predicted import Evaluation, Predicted, default_methods, evaluate, predicted, span
 from twin_actors.core.forecasts.quantiles import LEVELS, Tracked, coverage, track, usual_size
 from twin_actors.core.forecasts.regression import Regression
-from twin_actors.core.forecasts.rollout import RollOut
+from twin_actors.core.forecasts.rhythm import RhythmRegression
+from twin_actors.core.forecasts.rollout import MODEL, RollOut
 from twin_actors.core.forecasts.series import Series, resample
 
 __all__ = [
     "LEVELS",
     "MIXTURE",
+    "MODEL",
     "PERIODS_S",
+    "RECENT",
     "Choice",
     "Errors",
     "Evaluation",
@@ -29,6 +32,7 @@ __all__ = [
     "ProfileDecay",
     "Regression",
     "RepeatLast",
+    "RhythmRegression",
     "RollOut",
     "SeasonalNaive",
     "Series",

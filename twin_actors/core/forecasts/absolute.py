@@ -38,11 +38,13 @@ class AbsoluteFit:
         return outcome
 
 
-def fit_absolute(inputs: Column, outcome: Column, use: NDArray[np.bool_], ridge: float) -> AbsoluteFit:
+def fit_absolute(
+    inputs: Column, outcome: Column, use: NDArray[np.bool_], ridge: float, worth: Column | None = None
+) -> AbsoluteFit:
     """Fit ``outcome (m, rows)`` to finite ``inputs (m, rows, p)`` on the rows in ``use (m, rows)``.
 
-    ``ridge`` is the penalty relative to the weighted mean square of a scaled input. A regression without any row gives
-    nought.
+    ``ridge`` is the penalty relative to the weighted mean square of a scaled input; ``worth (m, rows)`` says how much a
+    deviation in each row counts (default: 1). A regression without any row gives nought.
     """
     count = np.maximum(use.sum(axis=1), 1)[:, None]
     outcome = np.where(use, outcome, 0.0)
@@ -54,7 +56,8 @@ def fit_absolute(inputs: Column, outcome: Column, use: NDArray[np.bool_], ridge:
     p = z.shape[-1]
     every = use | ~use.any(axis=1, keepdims=True)
     middle = np.nanmedian(np.where(every, outcome, np.nan), axis=1, keepdims=True)
-    weight = _weights(np.abs(outcome - middle), use, every)
+    value = np.ones_like(outcome) if worth is None else worth
+    weight = value * _weights(np.abs(outcome - middle), use, every)
     for _ in range(ROUNDS):
         total = np.maximum(weight.sum(axis=1), 1e-300)[:, None]
         mean_z = (weight[:, None] @ z)[:, 0] / total
@@ -66,7 +69,7 @@ def fit_absolute(inputs: Column, outcome: Column, use: NDArray[np.bool_], ridge:
         weights = np.linalg.solve(gram, cross[..., None])[..., 0]
         intercept = mean_y - (mean_z * weights).sum(axis=1, keepdims=True)
         rest = np.abs(outcome - (z @ weights[..., None])[..., 0] - intercept)
-        weight = _weights(rest, use, every)
+        weight = value * _weights(rest, use, every)
     return AbsoluteFit(centre, spread, weights, intercept[:, 0])
 
 

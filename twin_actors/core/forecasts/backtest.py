@@ -4,16 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
+from numpy.typing import NDArray
 
 from twin_actors.core.columns import Column
 from twin_actors.core.forecasts.methods import Method
 from twin_actors.core.forecasts.series import Rows, Series
 
 MIXTURE = "mixture"
+RECENT = "recent-mixture"
 _SHARPNESS = 8.0
-"""A method twice as wrong as the best one weighs 2⁸ times less in the mixture."""
+"""A method twice as wrong as the best one weighs 2⁸ times less in a mixture."""
+
+SURE = NormalDist().inv_cdf(0.95)
+
+LEAST_ORIGINS = 20
+"""A method that speaks at some origins only is judged by so many of them at least."""
+
+HALF_LIFE = 72
+"""Rows after which an error counts half in the recent mixture."""
 
 
 def backtest(
@@ -74,51 +85,161 @@ class Errors:
 
 
 @dataclass(frozen=True, slots=True)
+class Recent:
+    """The mixture whose weights follow the errors: ``made (origins, H, n)`` at every origin by what was known there,
+    and ``weights (methods, H, n)`` to use now. Bates and Granger, "The combination of forecasts" (1969)."""
+
+    made: Column
+    weights: Column
+
+
+def recent(made: Sequence[Column], came: Column, horizons: Sequence[int]) -> Recent:
+    """Mix forecasts ``(origins, H, n)`` of successive rows; each entity weighs the methods by (least / own error)⁸.
+
+    The error at an origin is the mean |forecast − outcome| of those that are known there, which for a horizon of h rows
+    are those made h rows before or earlier; the latest count most (``HALF_LIFE``). NaN where none is known yet: there
+    is nothing to follow. Methods that say the same at a horizon (the last value and the season's, a season ahead)
+    count once.
+    """
+    stacked = np.stack(made)  # (methods, origins, H, n)
+    wrong = np.abs(stacked - came)
+    known = np.isfinite(wrong)
+    fade = 0.5 ** (1.0 / HALF_LIFE)
+    size = np.zeros((len(made), *came.shape[1:]))
+    count = np.zeros_like(size)
+    counted = _told_apart(stacked, np.isfinite(came))[..., None].astype(np.float64)
+    weights = counted * np.ones_like(size)
+    mixed = np.empty_like(came)
+    place, back = np.arange(len(horizons)), np.array(horizons)
+    for now in range(len(came)):
+        due = now - back
+        if (due >= 0).any():
+            past = np.maximum(due, 0)
+            arrived = known[:, past, place] & (due >= 0)[:, None]
+            size = fade * size + np.where(arrived, wrong[:, past, place], 0.0)
+            count = fade * count + arrived
+            error = np.where(count > 0, size / np.where(count > 0, count, 1.0), np.nan)
+            least = np.where(count > 0, error, np.inf).min(axis=0)
+            share = (np.maximum(least, 1e-300) / np.maximum(error, 1e-300)) ** _SHARPNESS
+            weights = counted * np.where(np.isfinite(least), np.nan_to_num(share), 1.0)
+        said = mixture([each[None] for each in stacked[:, now]], weights)[0]
+        mixed[now] = np.where((due >= 0)[:, None], said, np.nan)
+    return Recent(mixed, weights)
+
+
+def _told_apart(made: Column, known: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which of the methods ``(methods, origins, H, n)`` count at each horizon, ``(methods, H)``: of two that agree in
+    nine places of ten, of those where the outcome is ``known (origins, H, n)``, the first."""
+    count = np.ones((made.shape[0], made.shape[2]), np.bool_)
+    for later in range(1, len(made)):
+        for earlier in range(later):
+            both = known & np.isfinite(made[earlier]) & np.isfinite(made[later])
+            near = np.isclose(made[earlier], made[later], rtol=1e-9, atol=0.0)
+            agree = (near & both).sum(axis=(0, 2)) > 0.9 * np.maximum(both.sum(axis=(0, 2)), 1)
+            count[later] &= ~(agree & count[earlier])
+    return count
+
+
+@dataclass(frozen=True, slots=True)
 class Choice:
-    """Which method to use at each horizon, and the weights of the mixture ``(methods, H)``."""
+    """Which method to use at each horizon, and the weights of the steady mixture ``(methods, H)``."""
 
     names: tuple[str, ...]  # of the methods, in the order of the weights
     weights: Column
-    chosen: tuple[str, ...]  # by horizon: the name of a method, or MIXTURE
-    mae: Mapping[str, Column]  # by method, and of the mixture: (H,)
+    chosen: tuple[str, ...]  # by horizon: the name of a method, MIXTURE or RECENT
+    mae: Mapping[str, Column]  # by method, and of the mixtures: (H,)
 
-    def apply(self, made: Mapping[str, Column]) -> Column:
-        """The chosen forecasts ``(origins, H, n)`` out of those of all methods."""
+    def apply(self, made: Mapping[str, Column], followed: Column | None = None) -> Column:
+        """The chosen forecasts ``(origins, H, n)`` out of those of all methods and those of the recent mixture."""
         first = next(iter(made.values()))
         result = np.empty_like(first)
         mixed = mixture([made[name] for name in self.names], self.weights)
+        said = {**made, MIXTURE: mixed}
+        if followed is not None:
+            said[RECENT] = np.where(np.isfinite(followed), followed, mixed)
         for order, name in enumerate(self.chosen):
-            result[:, order] = mixed[:, order] if name == MIXTURE else made[name][:, order]
+            result[:, order] = said[name][:, order]
         return result
 
 
 def mixture(made: Sequence[Column], weights: Column) -> Column:
-    """The weighted mean of forecasts ``(origins, H, n)`` with ``weights (methods, H)``; methods that say nothing
-    (NaN) leave their weight to the others."""
+    """The weighted mean of forecasts ``(origins, H, n)`` with ``weights (methods, H)`` or ``(methods, H, n)``; methods
+    that say nothing (NaN) leave their weight to the others."""
     total = np.zeros_like(made[0])
     share = np.zeros_like(made[0])
     for each, weight in zip(made, weights, strict=True):
-        part = np.where(np.isfinite(each), weight[:, None], 0.0)
+        part = np.where(np.isfinite(each), weight[:, None] if weight.ndim == 1 else weight, 0.0)
         total += np.where(part > 0, np.nan_to_num(each) * part, 0.0)
         share += part
     return np.where(share > 0, total / np.where(share > 0, share, 1.0), np.nan)
 
 
-def choose(made: Mapping[str, Column], came: Column, *, within: float = 1.15) -> Choice:
-    """The method with the least MAE at each horizon, or the mixture where that is better still.
+def dense(made: Mapping[str, Column]) -> tuple[str, ...]:
+    """Those methods that speak at most of the origins at which any does, at every horizon."""
+    reach = {name: np.isfinite(each).mean(axis=(0, 2)) for name, each in made.items()}
+    most = np.max(list(reach.values()), axis=0)
+    return tuple(name for name, each in reach.items() if (each > 0.5 * most).all() or not most.any())
 
-    Methods weigh (least MAE / own MAE)⁸ in the mixture; those worse than ``within`` times the best are left out.
+
+def choose(made: Mapping[str, Column], came: Column, *, followed: Column | None = None, within: float = 1.15) -> Choice:
+    """The method with the least MAE at each horizon, or a mixture where that is better still.
+
+    Methods weigh (least MAE / own MAE)⁸ in the steady mixture; those worse than ``within`` times the best are left out.
+    ``followed`` are the forecasts of the recent mixture at the same origins; it is taken where it is better by more
+    than chance would make it.
     """
     names = tuple(made)
     mae = np.stack([Errors.of(made[name], came).overall() for name in names])
     reach = np.stack([np.isfinite(made[name]).mean(axis=(0, 2)) for name in names])
-    mae = np.where(reach > 0.5 * reach.max(axis=0), mae, np.inf)  # a method that mostly says nothing is no choice
+    whole = reach > 0.5 * reach.max(axis=0)
+    alone = mae
+    mae = np.where(whole, mae, np.inf)  # a method that mostly says nothing is part of no mixture
     best = mae.min(axis=0)
     safe = np.maximum(mae, 1e-300)
     weights = np.where(mae <= within * best, (np.maximum(best, 1e-300) / safe) ** _SHARPNESS, 0.0)
     weights = weights / np.maximum(weights.sum(axis=0), 1e-300)
-    mixed = Errors.of(mixture([made[name] for name in names], weights), came).overall()
-    chosen = tuple(
-        MIXTURE if mixed[order] < best[order] else names[int(mae[:, order].argmin())] for order in range(len(best))
-    )
-    return Choice(names, weights, chosen, {**dict(zip(names, mae, strict=True)), MIXTURE: mixed})
+    scores = dict(zip(names, mae, strict=True))
+    steady = mixture([made[name] for name in names], weights)
+    scores[MIXTURE] = Errors.of(steady, came).overall()
+    for number, order in zip(*np.nonzero(~whole & np.isfinite(alone)), strict=True):
+        # what was asked at some origins only is compared at those, and its error told in proportion
+        rival = made[names[int(mae[:, order].argmin())]][:, order]
+        scores[names[number]] = scores[names[number]].copy()
+        scores[names[number]][order] = best[order] * _ratio(made[names[number]][:, order], rival, came[:, order])
+    # the first of equals: a plain method before the mixture; one of few origins has to win beyond chance
+    ranked = np.stack(list(scores.values())).argmin(axis=0).tolist()
+    chosen = [list(scores)[place] for place in ranked]
+    for order, name in enumerate(chosen):
+        whole_best = names[int(mae[:, order].argmin())]
+        few = name in names and not whole[names.index(name), order]
+        if few and not _surely_better(made[name][:, order], made[whole_best][:, order], came[:, order]):
+            chosen[order] = MIXTURE if scores[MIXTURE][order] < scores[whole_best][order] else whole_best
+    if followed is not None:
+        scores[RECENT] = np.full(len(chosen), np.inf)
+        for order, name in enumerate(chosen):
+            other = (steady if name == MIXTURE else made[name])[:, order]
+            scores[RECENT][order] = scores[name][order] * _ratio(followed[:, order], other, came[:, order])
+            if _surely_better(followed[:, order], other, came[:, order]):
+                chosen[order] = RECENT
+    return Choice(names, weights, tuple(chosen), scores)
+
+
+def _ratio(made: Column, rival: Column, came: Column) -> float:
+    """Mean error of forecasts ``(origins, n)`` over that of a rival at the same places; inf where those are few."""
+    wrong, other = np.abs(made - came), np.abs(rival - came)
+    both = np.isfinite(wrong) & np.isfinite(other)
+    if both.any(axis=1).sum() < LEAST_ORIGINS:
+        return float("inf")
+    return float(wrong[both].mean() / max(float(other[both].mean()), 1e-300))
+
+
+def _surely_better(made: Column, other: Column, came: Column) -> bool:
+    """Whether forecasts ``(origins, n)`` were better than others at the 5 % level, by the difference over the origins
+    and its standard error (Diebold and Mariano, 1995): few origins do not speak for weights that move."""
+    gain = np.abs(other - came) - np.abs(made - came)
+    known = np.isfinite(gain)
+    count = known.sum(axis=1)
+    by_origin = (np.where(known, gain, 0.0).sum(axis=1) / np.maximum(count, 1))[count > 0]
+    if len(by_origin) < 2:
+        return False
+    return bool(by_origin.mean() > SURE * by_origin.std(ddof=1) / np.sqrt(len(by_origin)))

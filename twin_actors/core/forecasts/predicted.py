@@ -9,10 +9,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twin_actors.core.columns import Column
-from twin_actors.core.forecasts.backtest import Choice, Errors, backtest, choose, outcomes
+from twin_actors.core.forecasts.backtest import (
+    Choice,
+    Errors,
+    Recent,
+    backtest,
+    choose,
+    dense,
+    mixture,
+    outcomes,
+    recent,
+)
 from twin_actors.core.forecasts.methods import Method, ProfileDecay, RepeatLast, SeasonalNaive, WindowRidge
 from twin_actors.core.forecasts.quantiles import LEVELS, Tracked, coverage, track, usual_size
 from twin_actors.core.forecasts.regression import Regression
+from twin_actors.core.forecasts.rhythm import RhythmRegression
+from twin_actors.core.forecasts.rollout import RollOut
 from twin_actors.core.forecasts.series import Series
 
 NOMINAL = 0.9
@@ -110,6 +122,10 @@ def default_methods(series: Series, horizons: Sequence[int]) -> tuple[Method, ..
         methods.append(Regression("pooled"))
         if rows >= 4 * longest + 600 and n > 1:
             methods.append(Regression("own", neighbours=min(8, n - 1)))
+    if day is not None and day > 1 and rows >= 42 * day and rows >= 4 * longest + 600:
+        # what is never below nought may vary in proportion to its level
+        counts = bool(np.nanmin(series.values, initial=np.inf) >= 0)
+        methods += [RhythmRegression("own", scale) for scale in (("plain", "log") if counts else ("plain",))]
     return tuple(methods)
 
 
@@ -119,6 +135,8 @@ class Evaluation:
 
     origins: NDArray[np.intp]
     choice: Choice
+    followed: tuple[str, ...]  # methods in the recent mixture, in the order of its weights
+    recent: Recent
     made: Column  # (origins, H, n) of the choice
     came: Column
     last: Column  # (origins, H, n) of repeating the last value
@@ -171,13 +189,26 @@ def evaluate(
         raise ValueError(f"{choose_until - first} origins are too few to choose a method for {max(steps)} rows ahead")
     origins = np.arange(first, len(series))
     made = {
-        method.name: np.clip(backtest(method, series, steps, first=first, refit_every=refit_every), minimum, maximum)
+        method.name: np.clip(
+            backtest(
+                method,
+                series,
+                steps,
+                first=first,
+                # a model learns nothing here: all its origins are rolled out together
+                refit_every=len(series) if isinstance(method, RollOut) else refit_every,
+            ),
+            minimum,
+            maximum,
+        )
         for method in methods
     }
     came = outcomes(series, steps, origins)
     seen = origins[:, None] + np.array(steps) < choose_until
-    choice = choose(made, np.where(seen[..., None], came, np.nan))
-    mixed = choice.apply(made)
+    whole = dense(made)
+    followed = recent([made[name] for name in whole], came, steps)
+    choice = choose(made, np.where(seen[..., None], came, np.nan), followed=followed.made)
+    mixed = choice.apply(made, followed.made)
     last = backtest(RepeatLast(), series, steps, first=first, refit_every=len(series))
     day = series.rows_per_day
     usual = usual_size(mixed, came, steps, day) if day is not None and 1 < day <= len(origins) // 2 else None
@@ -189,6 +220,8 @@ def evaluate(
     return Evaluation(
         origins=origins,
         choice=choice,
+        followed=whole,
+        recent=followed,
         made=mixed,
         came=came,
         last=last,
@@ -233,7 +266,8 @@ def predicted(
     )  # fmt: skip
     now = np.array([rows - 1])
     fresh = {method.name: np.clip(method.fit(series, steps).at(series, now), minimum, maximum) for method in methods}
-    values = judged.choice.apply(fresh)[0]
+    followed = mixture([fresh[name] for name in judged.followed], judged.recent.weights)
+    values = judged.choice.apply(fresh, followed)[0]
     everything = Errors.of(judged.made, judged.came)
     return Predicted(
         made_at_s=series.until_s,
@@ -244,7 +278,7 @@ def predicted(
         methods=judged.choice.chosen,
         mae=everything.mae,
         rmse=everything.rmse,
-        last_mae=Errors.of(judged.last, judged.came).mae,
+        last_mae=Errors.of(np.where(np.isfinite(judged.made), judged.last, np.nan), judged.came).mae,
         coverage=np.array(judged.covered()),
         mae_by_method=judged.choice.mae,
         origins=len(judged.origins),
