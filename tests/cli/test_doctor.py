@@ -17,7 +17,7 @@ from twin_actors.runtime import placement
 from twin_actors.wire import broker
 
 ROOT = Path(__file__).resolve().parents[2]
-MACHINE = {"Python", "Ray", "memory", "/dev/shm", "open files", "/tmp", "ports", "home"}
+MACHINE = {"Python", "Ray", "kernels", "memory", "/dev/shm", "open files", "/tmp", "ports", "home"}
 EVERYTHING = {"scenario", "broker", "domains"} | MACHINE
 
 

@@ -66,7 +66,8 @@ def examine(paths: list[Path]) -> list[Finding]:
     """Everything that is looked at, in the order in which a launch would stumble over it."""
     scenario, findings = _scenario(paths)
     checks: tuple[Callable[[Scenario | None], Iterator[Finding]], ...] = (
-        _python, _ray, _memory, _shared_memory, _open_files, _disk, _broker, _ports, _home, _domains, _leftovers,
+        _python, _ray, _kernels, _memory, _shared_memory, _open_files, _disk, _broker, _ports, _home, _domains,
+        _leftovers,
     )  # fmt: skip
     for check in checks:
         findings += check(scenario)
@@ -112,6 +113,17 @@ def _ray(_: Scenario | None) -> Iterator[Finding]:
     else:
         fix = f"it is tested with {RAY_SERIES}: pip install 'ray[default]=={RAY_SERIES}.*'"
         yield Finding("Ray", State.WARN, found, fix)
+
+
+def _kernels(_: Scenario | None) -> Iterator[Finding]:
+    from twin_actors.core.kernels import kernels
+
+    found = kernels()
+    if found.library is None:
+        fix = "twins are as true without, only slower by the batch; to have them: pip install --force-reinstall"
+        yield Finding("kernels", State.WARN, found.says, fix)
+    else:
+        yield Finding("kernels", State.OK, found.says)
 
 
 def _memory(scenario: Scenario | None) -> Iterator[Finding]:

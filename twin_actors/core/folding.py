@@ -57,8 +57,9 @@ def fold_diagonal(
     values, usable, noise = dense_rows(values, np.float64), dense_rows(usable, np.bool_), _dense_noise(noise)
     innovation, spread = np.empty(values.shape), np.empty(values.shape)
     library.fold_diagonal(
-        len(x), *values.shape, pointer(plan.reader), *rows(x), *rows(variance), *rows(values), *rows(usable),
-        *_by_twin(noise), *map(pointer, limits), est.TINY, pointer(innovation), pointer(spread),
+        len(x), *values.shape, pointer(plan.reader), pointer(plan.measured), *rows(x), *rows(variance),
+        *rows(values), *rows(usable), *_by_twin(noise), *map(pointer, limits), est.TINY,
+        pointer(innovation), pointer(spread),
     )  # fmt: skip
     return innovation, spread
 

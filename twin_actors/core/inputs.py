@@ -76,8 +76,9 @@ def rounds(rows: NDArray[np.intp]) -> list[NDArray[np.intp]]:
     return list(np.split(by_rank, bounds))
 
 
-PORTION = 65_536
-"""Numbers of a record that are worked on at a time: few enough for a step's columns to stay in the cache."""
+PORTION = 262_144
+"""Numbers of a record that are worked on at a time: so few that what is made on the way takes some tens of megabytes,
+so many that the calls of one step, a few hundred, are shared by thousands of twins."""
 FEWEST = 512
 """Twins of a portion at least: numpy takes a record row by row, and short rows cost more than a full cache."""
 

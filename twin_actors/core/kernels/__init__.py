@@ -80,7 +80,7 @@ def declare(library: ctypes.CDLL) -> None:
         "advance": (ctypes.c_int, (_INT, _INT, *_ROWS, *_ROWS, *_ROWS, *noise, *(_POINTER,) * 4)),
         "fold_diagonal": (
             None,
-            (*(_INT,) * 3, _POINTER, *_ROWS * 4, *noise, *(_POINTER,) * 2, _DOUBLE, *(_POINTER,) * 2),
+            (*(_INT,) * 3, *(_POINTER,) * 2, *_ROWS * 4, *noise, *(_POINTER,) * 2, _DOUBLE, *(_POINTER,) * 2),
         ),
         "record_fidelity": (None, (_INT, _INT, *_ROWS * 4, *(_FLOAT,) * 3)),
         "fold_joint": (None, (*(_INT,) * 4, _POINTER, *_ROWS * 4, *noise, _DOUBLE, *(_POINTER,) * 2)),

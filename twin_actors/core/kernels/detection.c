@@ -155,7 +155,7 @@ static void tail_block(
         float learns = at_most_f(at_least_f(w / share, 1.0f / more), 1.0f);
         float moved = before + learns * (beyond - before);
         int over = m > limit;
-        statistic[i] = over & (seen > teaching) ? told : 0.0f;
+        statistic[i] = (over & (seen > teaching)) ? told : 0.0f;
         limit += over ? step : 0.0f;
         step *= share;
         mean[i] = middle;
@@ -216,7 +216,7 @@ static void course_block(
         float day_learnt = taught(by_day, now, weight(c / day_bins + 1.0f, day_least));
         float week_learnt = taught(by_week, now, weight(c / week_bins + 1.0f, week_least));
         float day_away = __builtin_fabsf(now - by_day), week_away = __builtin_fabsf(now - by_week);
-        float nearer = (day_away != day_away) | (week_away < day_away) ? week_away : day_away; /* np.fmin */
+        float nearer = ((day_away != day_away) | (week_away < day_away)) ? week_away : day_away; /* np.fmin */
         knew_day[i] = by_day;
         knew_week[i] = by_week;
         day[i] = c <= learning ? by_day : day_learnt;

@@ -73,16 +73,18 @@ static void fold_row(
     }
 }
 
-/* estimation.fold_diagonal where every state row has at most one reading row, `reader (states,)`, -1: none; then the
-   state within its limits. `innovation` and `spread (readings, b)` are NaN wherever nothing came. */
+/* estimation.fold_diagonal where every state row has at most one reading row, `reader (states,)`, -1: none, and
+   `measured (readings,)` says the same the other way round; then the state within its limits. `innovation` and `spread (readings, b)` are NaN wherever nothing came. */
 EXPORT void fold_diagonal(
-    ptrdiff_t states, ptrdiff_t readings, ptrdiff_t b, const intptr_t *reader, double *x, ptrdiff_t x_step,
-    double *variance, ptrdiff_t variance_step, const double *values, ptrdiff_t values_step, const uint8_t *usable,
+    ptrdiff_t states, ptrdiff_t readings, ptrdiff_t b, const intptr_t *reader, const intptr_t *measured, double *x,
+    ptrdiff_t x_step, double *variance, ptrdiff_t variance_step, const double *values, ptrdiff_t values_step, const uint8_t *usable,
     ptrdiff_t usable_step, const double *noise, ptrdiff_t noise_step, ptrdiff_t noise_twin, const double *low,
     const double *high, double tiny, double *innovation, double *spread)
 {
-    EACH (r, readings * b)
-        innovation[r] = spread[r] = __builtin_nan("");
+    EACH (r, readings)
+        if (measured[r] < 0)
+            EACH (i, b)
+                innovation[r * b + i] = spread[r * b + i] = __builtin_nan("");
     EACH (s, states) {
         ptrdiff_t r = reader[s];
         if (r < 0)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twin_actors.core.detection import compiled, ensemble
-from twin_actors.core.detection.memory import DetectionMemory
+from twin_actors.core.detection.memory import SCALES, DetectionMemory
 from twin_actors.core.kernels import kernels
 
 pytestmark = pytest.mark.skipif(kernels().library is None, reason=kernels().says)
@@ -25,7 +25,7 @@ def assert_same_bits(one: np.ndarray, other: np.ndarray, what: str) -> None:
     assert not unlike.any(), f"{what}: {one[unlike][:5]} is not {other[unlike][:5]} at {np.argwhere(unlike)[:5]}"
 
 
-def stream(chance, rows, ticks, *, missing, wild, repeated, everyone, same_hour, first_count):
+def stream(chance, rows, ticks, *, missing, wild, repeated, everyone, same_hour):
     """Readings of some of the twins, in batches: (twins, at_s, values, innovation, variance)."""
     level = 10.0 ** chance.integers(-6, 7, (rows, TWINS))
     at_s = np.full(TWINS, 1e9 + 3600 * chance.integers(0, 400))
@@ -71,12 +71,12 @@ def test_same_bits_on_any_stream(seed, rows, missing, wild, repeated, everyone, 
         by_numpy.levels[:] = chance.normal(0, 5, by_numpy.levels.shape)
         by_numpy.scales[:] = np.abs(chance.normal(0, 5, by_numpy.scales.shape))
         by_numpy.scales[0] = counted + chance.integers(0, 20, by_numpy.scales[0].shape)
+        by_numpy.scales[SCALES.index("age")] = chance.integers(0, 110, by_numpy.scales[0].shape)
         by_numpy.course[:] = np.where(chance.random(by_numpy.course.shape) < 0.5, np.nan, 1.0)
     by_kernels = deepcopy(by_numpy)
     totals = chance.random((rows, 1)) < 0.2
     told = stream(
         chance, rows, 70, missing=missing, wild=wild, repeated=repeated, everyone=everyone, same_hour=same_hour,
-        first_count=counted,
     )  # fmt: skip
     for twins, at_s, values, innovation, variance in told:
         expected = ensemble.detect(by_numpy, twins, at_s, values, innovation, variance, totals)
