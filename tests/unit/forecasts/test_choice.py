@@ -25,7 +25,7 @@ from twin_actors.core.forecasts import (
     track,
     usual_size,
 )
-from twin_actors.core.forecasts.backtest import mixture
+from twin_actors.core.forecasts.backtest import mixture, recent
 
 NAN = np.nan
 
@@ -199,3 +199,19 @@ def test_the_choice_does_not_see_the_held_back_time() -> None:
     ]
     assert choices[0].chosen == choices[1].chosen
     np.testing.assert_array_equal(choices[0].weights, choices[1].weights)
+
+
+def test_the_recent_mixture_follows_the_method_that_has_become_right_and_looks_at_known_errors_only() -> None:
+    came = np.zeros((400, 1, 2))
+    first, second = np.full_like(came, 0.1), np.full_like(came, 1.0)
+    first[200:], second[200:] = 1.0, 0.1
+    said = recent([first, second], came, (5,))
+    assert np.isnan(said.made[:5]).all(), "no error is known yet"
+    assert said.made[199].max() < 0.11
+    np.testing.assert_array_equal(said.made[200:205] > 0.9, True)
+    assert said.made[-1].max() < 0.2
+    later = came.copy()
+    later[300:] = 50.0
+    np.testing.assert_array_equal(recent([first, second], later, (5,)).made[:305], said.made[:305])
+    alike = recent([first, first, second], came, (5,)).weights
+    assert (alike[1] == 0).all(), "what two methods say alike counts once"

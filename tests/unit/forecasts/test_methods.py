@@ -14,6 +14,7 @@ from twin_actors.core.forecasts import (
     ProfileDecay,
     Regression,
     RepeatLast,
+    RhythmRegression,
     SeasonalNaive,
     Series,
     WindowRidge,
@@ -29,6 +30,8 @@ METHODS = (
     WindowRidge(8, pooled=False),
     Regression("pooled", window=4),
     Regression("own", window=4, neighbours=1),
+    RhythmRegression("pooled"),
+    RhythmRegression("own"),
 )
 
 
@@ -168,3 +171,29 @@ def test_neighbours_that_lead_are_found() -> None:
         for method in (alone, seeing)
     ]
     assert wrong[1] < 0.5 * wrong[0]
+
+
+def test_counts_that_live_by_the_week_are_forecast_from_their_rhythm_and_level() -> None:
+    # every week on a level of its own, in proportion: last week's hour is wrong by the ratio of the levels
+    chance = np.random.default_rng(7)
+    hours = np.arange(24 * 7 * 16)
+    shape = 100 * (1.2 + np.sin(2 * np.pi * hours / 24)) * np.where(hours // 24 % 7 < 5, 1.0, 0.4)
+    level = np.exp(0.3 * chance.normal(size=16)).repeat(168)
+    values = (shape * level * np.exp(0.05 * chance.normal(size=len(hours))))[:, None]
+    series, origins = Series(values=values, period_s=3600.0), np.arange(24 * 7 * 12, len(hours) - 6)
+    wrong = {
+        method.name: np.abs(method.fit(series.head(24 * 7 * 12), (6,)).at(series, origins)[:, 0] - values[origins + 6])
+        for method in (RhythmRegression("own", "log"), SeasonalNaive(168))
+    }
+    assert wrong["rhythm-own-log"].mean() < 0.5 * wrong["same-season"].mean()
+
+
+@pytest.mark.parametrize("horizon", [1, 6, 24, 168, 169])
+def test_a_rhythm_uses_no_row_after_its_origin(horizon: int) -> None:
+    values = rhythm(24 * 60, 2)
+    method, origin = RhythmRegression("own", like_days=3), 24 * 50
+    fitted = method.fit(Series(values=values[: 24 * 45], period_s=3600.0), (horizon,))
+    changed = values.copy()
+    changed[origin + 1 :] = 1e3
+    said = [fitted.at(Series(values=each, period_s=3600.0), np.array([origin])) for each in (values, changed)]
+    np.testing.assert_array_equal(said[0], said[1])
