@@ -77,7 +77,7 @@ class TwinTable:
         self._joint = est.JointPlan.of(kind) if kind.filter == "joint" else None
         state = kind.state.layout
         samples = 1 + 2 * self._joint.directions if self._joint else 1
-        self._step_rows = max(reading.rows, state.rows * samples)  # numbers a twin that one step moves
+        self._step_rows = kind.attributes.layout.rows + reading.rows + state.rows * samples
         self._limits = state.per_row("minimum"), state.per_row("maximum")
 
         self.attributes = np.array(attributes, dtype=np.float64)
