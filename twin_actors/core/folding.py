@@ -28,7 +28,7 @@ def advance(
     library = kernels().library
     if library is None:
         return False
-    moved, elapsed_h = dense_rows(moved, np.float64), elapsed_s / 3600.0
+    moved, drift2_h, elapsed_h = dense_rows(moved, np.float64), _dense_noise(drift2_h), elapsed_s / 3600.0
     states, b = moved.shape
     return bool(
         library.advance(
@@ -104,7 +104,7 @@ def spread_points(plan: est.JointPlan, x: Column, factors: list[Column], limits:
         (*block.rows.shape, block.first, block.rows, np.ascontiguousarray(factor))
         for block, factor in zip(plan.blocks, factors, strict=True)
     ]
-    for k, m, first, of_block, factor in (*blocks, (0, len(still), 0, still, x)):
+    for k, m, first, of_block, factor in (*blocks, (0, len(still), 0, still, points)):
         library.spread_points(
             k, m, b, plan.directions, first, pointer(of_block), pointer(points), *rows(x), pointer(factor),
             est.DIFFERENCE, *map(pointer, limits),

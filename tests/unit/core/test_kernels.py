@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from twin_actors.core.kernels import FOLDER, VARIABLE, dense_rows, kernels, load, rows
+from twin_actors.core.kernels import FOLDER, VARIABLE, dense_rows, kernels, load, pointer, rows
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -104,3 +104,11 @@ def test_rows_are_made_dense_only_where_they_are_not():
     assert dense_rows(block.T, np.float64).flags.c_contiguous
     assert np.array_equal(dense_rows(block.T, np.float64), block.T)
     assert dense_rows(block[:, ::2], np.float64).strides[-1] == 8
+
+
+def test_what_a_kernel_would_misread_is_refused():
+    block = np.arange(24.0).reshape(4, 6)
+    with pytest.raises(ValueError, match="not dense"):
+        rows(block[:, ::2])
+    with pytest.raises(ValueError, match="in one piece"):
+        pointer(block[:, :3])
