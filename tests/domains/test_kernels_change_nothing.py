@@ -70,7 +70,9 @@ def lived(kind: Kind, seed: int, own_noises: bool) -> TwinTable:
     )
     if own_noises:
         by_twin = np.linspace(0.5, 2.0, TWINS)
-        table.set_noises(np.sqrt(table.sd2) * by_twin, np.sqrt(table.drift2_h) * by_twin)
+        table.set_noises(
+            np.asfortranarray(np.sqrt(table.sd2) * by_twin), np.asfortranarray(np.sqrt(table.drift2_h) * by_twin)
+        )
     for batch in batches(kind, seed):
         table.apply(batch)
     return table

@@ -28,7 +28,7 @@ def advance(
     library = kernels().library
     if library is None:
         return False
-    moved, elapsed_h = dense_rows(moved, np.float64), elapsed_s / 3600.0
+    moved, drift2_h, elapsed_h = dense_rows(moved, np.float64), _dense_noise(drift2_h), elapsed_s / 3600.0
     states, b = moved.shape
     return bool(
         library.advance(
@@ -88,6 +88,28 @@ def fold_joint(
             pointer(innovation[read]), pointer(spread[read]),
         )  # fmt: skip
     return innovation, spread
+
+
+def spread_points(plan: est.JointPlan, x: Column, factors: list[Column], limits: tuple[Column, Column]) -> Column:
+    """As ``estimation.spread_points``, within the states' limits."""
+    library = kernels().library
+    if library is None:
+        points = est.spread_points(plan, x, factors)
+        return np.clip(points, *(limit[:, None] for limit in limits), out=points)
+    x = dense_rows(x, np.float64)
+    b = x.shape[1]
+    points = np.empty((len(x), 1 + 2 * plan.directions, b))
+    still = np.arange(len(x), dtype=np.intp)[plan.exact]
+    blocks = [
+        (*block.rows.shape, block.first, block.rows, np.ascontiguousarray(factor))
+        for block, factor in zip(plan.blocks, factors, strict=True)
+    ]
+    for k, m, first, of_block, factor in (*blocks, (0, len(still), 0, still, points)):
+        library.spread_points(
+            k, m, b, plan.directions, first, pointer(of_block), pointer(points), *rows(x), pointer(factor),
+            est.DIFFERENCE, *map(pointer, limits),
+        )  # fmt: skip
+    return points
 
 
 def _dense_noise(noise: Column) -> Column:

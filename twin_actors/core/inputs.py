@@ -76,14 +76,14 @@ def rounds(rows: NDArray[np.intp]) -> list[NDArray[np.intp]]:
     return list(np.split(by_rank, bounds))
 
 
-PORTION = 262_144
-"""Numbers of a record that are worked on at a time: so few that what is made on the way takes some tens of megabytes,
-so many that the calls of one step, a few hundred, are shared by thousands of twins."""
+PORTION = 1_048_576
+"""Numbers that a step reads and moves at a time: so few that the memory allocator keeps what their arrays take at hand
+(some megabytes each), so many that the calls of one step, a few hundred, are shared by thousands of twins."""
 FEWEST = 512
 """Twins of a portion at least: numpy takes a record row by row, and short rows cost more than a full cache."""
 
 
 def portions(b: int, rows: int) -> list[slice]:
-    """A round of ``b`` readings of ``rows`` numbers each, cut so that one portion has about ``PORTION`` numbers."""
+    """A round of ``b`` readings that take ``rows`` numbers each, cut so that a portion takes about ``PORTION``."""
     size = max(PORTION // max(rows, 1), FEWEST)
     return [slice(begin, begin + size) for begin in range(0, b, size)]

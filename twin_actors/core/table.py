@@ -76,6 +76,8 @@ class TwinTable:
         self._watched = np.flatnonzero([reading.fields[name].watched for name in reading.field_of_row()])
         self._joint = est.JointPlan.of(kind) if kind.filter == "joint" else None
         state = kind.state.layout
+        samples = 1 + 2 * self._joint.directions if self._joint else 1
+        self._step_rows = kind.attributes.layout.rows + reading.rows + state.rows * samples
         self._limits = state.per_row("minimum"), state.per_row("maximum")
 
         self.attributes = np.array(attributes, dtype=np.float64)
@@ -140,7 +142,7 @@ class TwinTable:
                 twins, at_s = batch.rows[part], batch.observed_at_s[part]
                 values = taken(batch.values, place_of(part))
                 if channel == Channel.READING:
-                    for own in portions(len(part), self.kind.reading.layout.rows):
+                    for own in portions(len(part), self._step_rows):
                         fates[part[own]] = self._apply_readings(
                             twins[own], at_s[own], values[:, own], batch.keys[part[own]], part[own], rejections
                         )
@@ -376,7 +378,7 @@ class TwinTable:
         since_s = self.time_s[place]
         x, variance = self.x[:, place], self.variance[:, place]
         command, coupling = self.command.gather(place), self.coupling.gather(place)
-        covariances = [covariance[..., place] for covariance in self.covariances]
+        covariances = [taken(covariance, place) for covariance in self.covariances]
         elapsed_s = np.where(np.isfinite(since_s), until_s - since_s, 0.0)
         if not (elapsed_s > 0).any():
             return x, variance, covariances, command, coupling, None
@@ -389,7 +391,7 @@ class TwinTable:
             spread: list[Column] = []
         else:
             factors = [est.cholesky(covariance) for covariance in covariances]
-            points = self._limited(est.spread_points(self._joint, x, factors))
+            points = folding.spread_points(self._joint, x, factors, self._limits)
             points, command, coupling = roll(
                 self.kind, points, attributes, command, coupling, start_s, until_s, points=True
             )

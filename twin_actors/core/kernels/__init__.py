@@ -82,6 +82,10 @@ def declare(library: ctypes.CDLL) -> None:
             None,
             (*(_INT,) * 3, *(_POINTER,) * 2, *_ROWS * 4, *noise, *(_POINTER,) * 2, _DOUBLE, *(_POINTER,) * 2),
         ),
+        "spread_points": (
+            None,
+            (*(_INT,) * 5, *(_POINTER,) * 2, *_ROWS, _POINTER, _DOUBLE, *(_POINTER,) * 2),
+        ),
         "record_fidelity": (None, (_INT, _INT, *_ROWS * 4, *(_FLOAT,) * 3)),
         "fold_joint": (None, (*(_INT,) * 4, _POINTER, *_ROWS * 4, *noise, _DOUBLE, *(_POINTER,) * 2)),
     }
@@ -98,11 +102,22 @@ def dense_rows(array: NDArray[Any], dtype: type) -> NDArray[Any]:
 
 
 def pointer(array: NDArray[Any]) -> int:
-    """Where its numbers begin. The caller keeps the array alive."""
-    address: int = array.__array_interface__["data"][0]
-    return address
+    """Where its numbers begin. The caller keeps the array alive. Raises ValueError for one with gaps in it."""
+    if not array.flags.c_contiguous:
+        raise ValueError(f"an array {array.shape} does not lie in one piece: {array.strides} bytes apart")
+    return _address(array)
 
 
 def rows(array: NDArray[Any]) -> tuple[int, int]:
-    """Where a matrix of dense rows begins, and how many elements apart its rows are."""
-    return pointer(array), array.strides[-2] // array.itemsize
+    """Where a matrix of dense rows begins, and how many elements apart its rows are.
+
+    Raises ValueError where the numbers of a row are not side by side: a kernel would read and write elsewhere.
+    """
+    if array.shape[-1] > 1 and array.strides[-1] not in (0, array.itemsize):
+        raise ValueError(f"rows of {array.shape} are not dense: {array.strides} bytes apart")
+    return _address(array), array.strides[-2] // array.itemsize
+
+
+def _address(array: NDArray[Any]) -> int:
+    address: int = array.__array_interface__["data"][0]
+    return address

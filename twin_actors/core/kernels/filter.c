@@ -162,3 +162,52 @@ EXPORT void fold_joint(
             spread[c * b + n] = total;
         }
 }
+
+static void spread_row(ptrdiff_t n, double *restrict at, const double *restrict x, double low, double high)
+{
+    EACH (i, n)
+        at[i] = x[i] != x[i] ? x[i] : clipped(x[i], low, high);
+}
+
+static void step_row(
+    ptrdiff_t n, double *restrict forth, double *restrict back, const double *restrict x,
+    const double *restrict factor, double difference, double low, double high)
+{
+    EACH (i, n) {
+        double step = difference * factor[i], up = x[i] + step, down = x[i] - step;
+        forth[i] = up != up ? up : clipped(up, low, high);
+        back[i] = down != down ? down : clipped(down, low, high);
+    }
+}
+
+/* Row `row` of estimation.spread_points within its limits, `points (1 + 2 directions, b)`: it is moved along
+   `moves` directions from `first` on, by `factor (moves, …, b)`. */
+static void spread_field(
+    ptrdiff_t b, ptrdiff_t directions, double *points, const double *x, ptrdiff_t first, ptrdiff_t moves,
+    const double *factor, ptrdiff_t factor_step, double difference, double low, double high)
+{
+    spread_row(b, points, x, low, high);
+    EACH (d, directions) {
+        double *forth = points + (1 + d) * b, *back = forth + directions * b;
+        if (d >= first && d < first + moves)
+            step_row(b, forth, back, x, factor + (d - first) * factor_step, difference, low, high);
+        else {
+            spread_row(b, forth, x, low, high);
+            spread_row(b, back, x, low, high);
+        }
+    }
+}
+
+/* The rows `rows (k, m)` of a block, whose `factor (k, k, m, b)` is dense; k = 0: rows that no direction moves. */
+EXPORT void spread_points(
+    ptrdiff_t k, ptrdiff_t m, ptrdiff_t b, ptrdiff_t directions, ptrdiff_t first, const intptr_t *rows, double *points,
+    const double *x, ptrdiff_t x_step, const double *factor, double difference, const double *low, const double *high)
+{
+    EACH (i, k ? k : 1)
+        EACH (c, m) {
+            ptrdiff_t row = rows[i * m + c];
+            const double *own = k ? factor + (i * k * m + c) * b : 0;
+            spread_field(b, directions, points + row * (1 + 2 * directions) * b, x + row * x_step, first,
+                         k ? i + 1 : 0, own, m * b, difference, low[row], high[row]);
+        }
+}

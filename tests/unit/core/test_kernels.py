@@ -1,0 +1,114 @@
+"""The compiled kernels: how they are built and found, and that a process without them says so and goes on."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from twin_actors.core.kernels import FOLDER, VARIABLE, dense_rows, kernels, load, pointer, rows
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def build_hook():
+    spec = importlib.util.spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """A copy of the sources, compiled."""
+    hook = build_hook()
+    if not hook.machine_compiler():
+        pytest.skip("this machine has no C compiler")
+    folder = tmp_path_factory.mktemp("kernels")
+    for path in [*FOLDER.glob("*.c"), *FOLDER.glob("*.h")]:
+        shutil.copy(path, folder)
+    hook.build(folder)
+    return folder
+
+
+@pytest.fixture
+def copy(built, tmp_path):
+    return Path(shutil.copytree(built, tmp_path / "copy"))
+
+
+def test_they_are_built_from_their_source_alone(built):
+    found = load(built)
+    assert found.library is not None
+    assert found.says.startswith("compiled")
+
+
+def test_each_processor_gets_what_it_can_run(copy):
+    faster = copy / "kernels_v3.so"
+    if not faster.exists() or "AVX2" not in load(copy).says:
+        pytest.skip("this processor has no AVX2")
+    faster.unlink()
+    assert load(copy).says == "compiled"
+
+
+def test_none_is_said(tmp_path):
+    assert load(tmp_path).library is None
+    assert "not built" in load(tmp_path).says
+
+
+def test_another_source_is_not_served(copy):
+    with (copy / "filter.c").open("a") as source:
+        source.write("/* changed */\n")
+    assert load(copy).library is None
+    assert "another version" in load(copy).says
+
+
+def test_a_broken_library_is_not_served(copy):
+    for path in copy.glob("*.so"):
+        path.write_bytes(b"\x7fELF, cut off")
+    assert load(copy).library is None
+    assert "cannot be loaded" in load(copy).says
+
+
+def test_they_can_be_switched_off(monkeypatch):
+    monkeypatch.setenv(VARIABLE, "off")
+    kernels.cache_clear()
+    try:
+        assert kernels().library is None
+        assert VARIABLE in kernels().says
+    finally:
+        monkeypatch.undo()
+        kernels.cache_clear()
+
+
+@pytest.mark.skipif(kernels().library is None, reason=kernels().says)
+def test_they_cost_a_process_next_to_nothing():
+    """A twin actor of one twin loads them as well: there is no room for a compiler in it."""
+    program = (
+        "import numpy, psutil; from twin_actors.core.kernels import kernels; me = psutil.Process();"
+        "before = me.memory_full_info().uss; assert kernels().library; print(me.memory_full_info().uss - before)"
+    )
+    result = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=60)
+    assert int(result.stdout) < 1_000_000
+
+
+def test_rows_are_made_dense_only_where_they_are_not():
+    block = np.arange(24.0).reshape(4, 6)
+    part = block[::2, 1:4]
+    assert dense_rows(part, np.float64) is part
+    assert rows(part)[1] == 12
+    assert dense_rows(block.T, np.float64).flags.c_contiguous
+    assert np.array_equal(dense_rows(block.T, np.float64), block.T)
+    assert dense_rows(block[:, ::2], np.float64).strides[-1] == 8
+
+
+def test_what_a_kernel_would_misread_is_refused():
+    block = np.arange(24.0).reshape(4, 6)
+    with pytest.raises(ValueError, match="not dense"):
+        rows(block[:, ::2])
+    with pytest.raises(ValueError, match="in one piece"):
+        pointer(block[:, :3])
