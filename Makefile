@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3.11 python3; do \
 	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then echo $$p; break; fi; done)
 
 # tests that neither start a server nor watch the clock: they may share the machine
-COMPUTING := tests/unit tests/domains tests/docs
+COMPUTING := tests/unit tests/domains tests/docs tests/chaos/test_fuzz_scenarios.py
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test lint bench clean
