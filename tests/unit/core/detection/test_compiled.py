@@ -7,7 +7,7 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twin_actors.core.detection import compiled, ensemble
@@ -54,6 +54,7 @@ def stream(chance, rows, ticks, *, missing, wild, repeated, everyone, same_hour)
         yield twins, at_s[twins].copy(), values, innovation, variance
 
 
+@settings(deadline=None, max_examples=60)  # 70 ticks, twice: no example is quick
 @given(
     seed=st.integers(0, 2**32 - 1),
     rows=st.integers(1, 4),
