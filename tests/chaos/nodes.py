@@ -25,10 +25,10 @@ from twin_actors.wire.broker import EmbeddedBroker
 HEALTH: Final = {
     # Ray's own settings give a frozen node up after 66 s; these, for a quick network, after about 10 s
     "RAY_health_check_initial_delay_ms": "2000",
-    "RAY_raylet_start_wait_time_s": "90",  # a node that joins a busy machine of two cores takes its time
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_timeout_ms": "2000",
     "RAY_health_check_failure_threshold": "5",
+    "RAY_raylet_start_wait_time_s": "90",  # a node that joins a busy machine of two cores takes its time
 }
 WORKER_MEMORY: Final = 600_000_000
 """Little, so that a city's actors do not fit on one node: Ray fills a node before it takes the next."""
