@@ -32,7 +32,7 @@ HEALTH: Final = {
 }
 WORKER_MEMORY: Final = 600_000_000
 """Little, so that a city's actors do not fit on one node: Ray fills a node before it takes the next."""
-UP_WITHIN_S: Final = 60.0
+UP_WITHIN_S: Final = 120.0
 END_WITHIN_S: Final = 5.0
 WORKERS: Final = 2
 

@@ -79,6 +79,7 @@ def changed_harbour(folder):
     return path
 
 
+@pytest.mark.slow  # 24 actors on four nodes of one machine; the ordinary run has test_cluster_moves and _folders
 def test_the_harbour_loses_a_node_gets_another_and_changes_under_load(tmp_path):
     alone = load_scenario([HARBOUR])
     with stage(tmp_path, "harbour", memory=ROOM) as on, Ear(on, alone.root) as ear:
