@@ -78,7 +78,7 @@ def lived(kind: Kind, seed: int, own_noises: bool) -> TwinTable:
     return table
 
 
-@pytest.mark.skipif(kernels().library is None, reason=kernels().says)
+@pytest.mark.skipif(kernels().loops is None, reason=kernels().says)
 @pytest.mark.parametrize("own_noises", [False, True])
 @pytest.mark.parametrize("name", sorted(KINDS))
 def test_same_twins(name, own_noises, monkeypatch):
@@ -86,7 +86,7 @@ def test_same_twins(name, own_noises, monkeypatch):
     with monkeypatch.context() as without:
         without.setenv(VARIABLE, "off")
         by_numpy = lived(KINDS[name], 1, own_noises)
-        assert kernels().library is None
+        assert kernels().loops is None
     kernels.cache_clear()
     assert compiled.fates.sum(axis=1)[0] > BATCHES * TWINS / 3  # the stream is not all refused
     mine, theirs = compiled.snapshot(), by_numpy.snapshot()

@@ -119,7 +119,7 @@ def _kernels(_: Scenario | None) -> Iterator[Finding]:
     from twin_actors.core.kernels import kernels
 
     found = kernels()
-    if found.library is None:
+    if found.loops is None:
         fix = "twins are as true without, only slower by the batch; to have them: pip install --force-reinstall"
         yield Finding("kernels", State.WARN, found.says, fix)
     else:

@@ -72,7 +72,7 @@ class Fidelity:
     @staticmethod
     def _fold(innovation: Column, variance: Column, error2: NDArray[np.float32], covered: NDArray[np.float32]) -> None:
         """In place: NaN innovations change nothing."""
-        library = kernels().library
+        library = kernels().loops
         if library is not None and innovation.size:
             innovation, variance = dense_rows(innovation, np.float64), dense_rows(variance, np.float64)
             library.record_fidelity(

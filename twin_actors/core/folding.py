@@ -25,7 +25,7 @@ def advance(
 
     False, and nothing has changed: there are no kernels, or a number is not finite.
     """
-    library = kernels().library
+    library = kernels().loops
     if library is None:
         return False
     moved, drift2_h, elapsed_h = dense_rows(moved, np.float64), _dense_noise(drift2_h), elapsed_s / 3600.0
@@ -51,7 +51,7 @@ def fold_diagonal(
 
     None, and nothing has changed: there are no kernels, or several readings measure one state.
     """
-    library = kernels().library
+    library = kernels().loops
     if library is None or len(plan.groups) > 1:
         return None
     values, usable, noise = dense_rows(values, np.float64), dense_rows(usable, np.bool_), _dense_noise(noise)
@@ -73,7 +73,7 @@ def fold_joint(
     noise: Column,
 ) -> tuple[Column, Column]:
     """As ``estimation.fold_joint`` where nothing is observed."""
-    library = kernels().library
+    library = kernels().loops
     if library is None or any(block.size > _MOST_FIELDS for block in plan.blocks):
         return est.fold_joint(plan, x, covariances, [], {}, values, usable, noise)
     values, usable, noise = dense_rows(values, np.float64), dense_rows(usable, np.bool_), _dense_noise(noise)
@@ -92,7 +92,7 @@ def fold_joint(
 
 def spread_points(plan: est.JointPlan, x: Column, factors: list[Column], limits: tuple[Column, Column]) -> Column:
     """As ``estimation.spread_points``, within the states' limits."""
-    library = kernels().library
+    library = kernels().loops
     if library is None:
         points = est.spread_points(plan, x, factors)
         return np.clip(points, *(limit[:, None] for limit in limits), out=points)

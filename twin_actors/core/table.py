@@ -357,7 +357,7 @@ class TwinTable:
         """Advance twins that lie side by side in place; False: nothing has changed, and it takes the other way."""
         since_s = self.time_s[place]
         elapsed_s = np.where(np.isfinite(since_s), until_s - since_s, 0.0)
-        if kernels().library is None or not (elapsed_s > 0).any():
+        if kernels().loops is None or not (elapsed_s > 0).any():
             return False
         x, held = self.x[:, place], (self.command.gather(place), self.coupling.gather(place))
         moved, command, coupling = roll(self.kind, x, self.attributes[:, place], *held, until_s - elapsed_s, until_s)

@@ -43,7 +43,7 @@ def copy(built, tmp_path):
 
 def test_they_are_built_from_their_source_alone(built):
     found = load(built)
-    assert found.library is not None
+    assert found.loops is not None
     assert found.says.startswith("compiled")
 
 
@@ -56,21 +56,21 @@ def test_each_processor_gets_what_it_can_run(copy):
 
 
 def test_none_is_said(tmp_path):
-    assert load(tmp_path).library is None
+    assert load(tmp_path).loops is None
     assert "not built" in load(tmp_path).says
 
 
 def test_another_source_is_not_served(copy):
     with (copy / "filter.c").open("a") as source:
         source.write("/* changed */\n")
-    assert load(copy).library is None
+    assert load(copy).loops is None
     assert "another version" in load(copy).says
 
 
 def test_a_broken_library_is_not_served(copy):
     for path in copy.glob("*.so"):
         path.write_bytes(b"\x7fELF, cut off")
-    assert load(copy).library is None
+    assert load(copy).loops is None
     assert "cannot be loaded" in load(copy).says
 
 
@@ -78,19 +78,19 @@ def test_they_can_be_switched_off(monkeypatch):
     monkeypatch.setenv(VARIABLE, "off")
     kernels.cache_clear()
     try:
-        assert kernels().library is None
+        assert kernels().loops is None
         assert VARIABLE in kernels().says
     finally:
         monkeypatch.undo()
         kernels.cache_clear()
 
 
-@pytest.mark.skipif(kernels().library is None, reason=kernels().says)
+@pytest.mark.skipif(kernels().loops is None, reason=kernels().says)
 def test_they_cost_a_process_next_to_nothing():
     """A twin actor of one twin loads them as well: there is no room for a compiler in it."""
     program = (
         "import numpy, psutil; from twin_actors.core.kernels import kernels; me = psutil.Process();"
-        "before = me.memory_full_info().uss; assert kernels().library; print(me.memory_full_info().uss - before)"
+        "before = me.memory_full_info().uss; assert kernels().loops; print(me.memory_full_info().uss - before)"
     )
     result = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=60)
     assert int(result.stdout) < 1_000_000

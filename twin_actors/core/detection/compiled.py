@@ -84,7 +84,7 @@ def detect(
     totals: NDArray[np.bool_],
 ) -> NDArray[np.float32]:
     """As ``ensemble.detect``, and by it where the kernels are not there."""
-    library = kernels().library
+    library = kernels().loops
     if library is None or not values.size:
         return ensemble.detect(memory, twins, at_s, values, innovation, innovation_variance, totals)
     x = np.where(totals, innovation, values) if totals.any() else dense_rows(values, np.float64)

@@ -27,9 +27,9 @@ _ROWS = (_POINTER, _INT)  # a matrix whose rows are so many elements apart
 
 @dataclass(frozen=True)
 class Kernels:
-    """The compiled library, or none: ``says`` is in words which it is and why."""
+    """The compiled loops, or none: ``says`` is in words which it is and why."""
 
-    library: ctypes.CDLL | None
+    loops: ctypes.CDLL | None
     says: str
 
 

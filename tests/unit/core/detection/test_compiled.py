@@ -14,7 +14,7 @@ from twin_actors.core.detection import compiled, ensemble
 from twin_actors.core.detection.memory import SCALES, DetectionMemory
 from twin_actors.core.kernels import kernels
 
-pytestmark = pytest.mark.skipif(kernels().library is None, reason=kernels().says)
+pytestmark = pytest.mark.skipif(kernels().loops is None, reason=kernels().says)
 
 TWINS = 40
 
