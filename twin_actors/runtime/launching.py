@@ -95,16 +95,24 @@ def launch(
     if scenario.cluster is not None and address is None:
         address = scenario.cluster
     folder = folder_of(scenario.city)
+    # a city without a folder has measured nothing here that its lock must guard: refused, it leaves nothing behind
+    first = None if folder.exists() else _packed(scenario, folder, address)
     folder.mkdir(parents=True, mode=0o700, exist_ok=True)
     with alone(folder, scenario.city):
         _refuse_second(scenario.city)
-        sizes = _sizes(scenario, folder, address)
-        plans = plan_actors(scenario, counts(sizes))
-        if scenario.cluster is None:  # the memory of a cluster is its nodes', which Ray watches over
-            check_memory(scenario, plans, free_memory_bytes())
+        sizes, plans = first or _packed(scenario, folder, address)
         if said := shown(sizes):
             log.info("%s", said)
         return _launch(scenario, plans, sizes, folder, address, tell, deadline_s)
+
+
+def _packed(scenario: Scenario, folder: Path, address: str | None) -> tuple[dict[str, Sizing], Sequence[ActorPlan]]:
+    """How many twins share an actor, and which those are. Raises LaunchRefused when this machine cannot hold them."""
+    sizes = _sizes(scenario, folder, address)
+    plans = plan_actors(scenario, counts(sizes))
+    if scenario.cluster is None:  # the memory of a cluster is its nodes', which Ray watches over
+        check_memory(scenario, plans, free_memory_bytes())
+    return sizes, plans
 
 
 def _sizes(scenario: Scenario, folder: Path, address: str | None) -> dict[str, Sizing]:
@@ -113,7 +121,7 @@ def _sizes(scenario: Scenario, folder: Path, address: str | None) -> dict[str, S
         return {}
     where = store_of(scenario.store_url, folder, scenario.city)
     measured, before = {}, {}
-    if where.durable:
+    if where.durable and where.begun:
         with opened(where, scenario.city) as store:
             measured, before = kept_measures(store), kept_sizes(store)
     return sizes_for(scenario, _capacity(scenario, address), measured, before)

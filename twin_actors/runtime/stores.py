@@ -25,6 +25,12 @@ class StoreAddress:
         return open_store(self.url)
 
     @property
+    def begun(self) -> bool:
+        """Whether it may hold something: not where the folder of an SQLite store is still to be made."""
+        scheme, _, rest = self.url.partition(":")
+        return scheme != "sqlite" or Path(rest.removeprefix("//").partition("?")[0]).exists()
+
+    @property
     def shown(self) -> str:
         """The address without a password."""
         parts = urlsplit(self.url)

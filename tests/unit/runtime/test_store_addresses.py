@@ -44,3 +44,15 @@ def test_every_city_has_a_schema_of_its_own() -> None:
 def test_another_engine_is_refused() -> None:
     with pytest.raises(ValueError, match="write sqlite:, memory: or postgresql"):
         store_of("redis://db", FOLDER, "harbour")
+
+
+@pytest.mark.parametrize("url", ["sqlite:", "memory:", "sqlite:{tmp}/elsewhere", "sqlite://{tmp}/elsewhere"])
+def test_a_store_in_a_folder_has_begun_once_it_was_opened(tmp_path: Path, url: str) -> None:
+    where = store_of(url.format(tmp=tmp_path), tmp_path / "city", "harbour")
+    assert not where.begun
+    where.open().close()
+    assert where.begun
+
+
+def test_a_server_may_hold_something_before_anybody_asked_it() -> None:
+    assert store_of("postgresql://me@host/cities", Path("/nowhere"), "harbour").begun
