@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from twin_actors.runtime.sizing import Sizing, keep_sizes
 from twin_actors.runtime.stores import LONGEST_SCHEMA, schema_of, store_of
 
 FOLDER = Path("/home/u/.twin-actors/harbour")
@@ -47,10 +48,12 @@ def test_another_engine_is_refused() -> None:
 
 
 @pytest.mark.parametrize("url", ["sqlite:", "memory:", "sqlite:{tmp}/elsewhere", "sqlite://{tmp}/elsewhere"])
-def test_a_store_in_a_folder_has_begun_once_it_was_opened(tmp_path: Path, url: str) -> None:
+def test_a_store_in_a_folder_has_begun_once_something_is_kept_in_it(tmp_path: Path, url: str) -> None:
     where = store_of(url.format(tmp=tmp_path), tmp_path / "city", "harbour")
     assert not where.begun
-    where.open().close()
+    store = where.open()
+    keep_sizes(store, {"footfall": Sizing(twins=5, bound="cores", says="as many as there are")})
+    store.close()
     assert where.begun
 
 
