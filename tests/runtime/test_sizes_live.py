@@ -42,7 +42,7 @@ def test_the_next_launch_is_sized_by_the_rate_and_keeps_the_twins(make_scenario,
     scenario = make_scenario(CITY)
     with living(scenario, volumes=False) as city, devices_of(city) as devices:
         first = city.sizes().loc["footfall"]
-        assert first["bound"] == "cores"
+        assert first["bound"] == "small"
         assert set(city.actors()["twins"]) == {first["per_actor"]}
 
         def measured():

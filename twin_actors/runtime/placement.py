@@ -40,18 +40,33 @@ class ActorPlan:
     entities: tuple[int, ...]
 
 
+WORTH_AN_ACTOR = 10_000
+"""Fewer twins get no process of their own beside another on their node, until measures ask for one.
+
+It takes memory, and a part of a core even when nothing happens; with half a core one takes in ten readings a second of
+each of so many.
+"""
+
 Labels = tuple[tuple[str, tuple[str, ...]], ...]
 """By label the values of which a node must have one; sorted, so that they can be compared."""
 
 
 def size_of(scenario: Scenario, kind: str, sizes: Mapping[str, int] | None = None) -> int:
-    """How many twins of a kind share an actor at most; ``auto``: as ``sizes`` say, else each core has one."""
+    """How many twins of a kind share an actor at most; ``auto``: as ``sizes`` say, else as if never measured here."""
     setting = scenario.placement.of(kind)
     if setting != "auto":
         return int(setting)
     if sizes is not None and kind in sizes:
         return sizes[kind]
-    return max(1, math.ceil(len(scenario.entities) / (os.cpu_count() or 1)))
+    return unmeasured_size(len(scenario.entities), os.cpu_count() or 1)
+
+
+def unmeasured_size(twins: int, cores: int, nodes: int = 1) -> int:
+    """How many of a city's twins share an actor before anything was measured.
+
+    Each core has an actor, but every actor is worth its process, and every node has one.
+    """
+    return max(1, min(math.ceil(twins / nodes), max(math.ceil(twins / cores), WORTH_AN_ACTOR)))
 
 
 def labels_of(scenario: Scenario, kind: str) -> Labels:

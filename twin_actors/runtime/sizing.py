@@ -1,5 +1,5 @@
-"""How many twins share an actor where a scenario says ``auto``: as many as give each core one actor, unless what was
-measured of a kind says that an actor could not serve or hold so many."""
+"""How many twins share an actor where a scenario says ``auto``: as many as give each core one actor, but no process for
+a handful of them, unless what was measured of a kind says that an actor could not serve or hold so many."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ from typing import Final, Literal
 import msgspec
 
 from twin_actors.runtime.measuring import Measured
-from twin_actors.runtime.placement import ACTOR_BYTES, RESERVED_BYTES, free_memory_bytes
+from twin_actors.runtime.placement import (
+    ACTOR_BYTES,
+    RESERVED_BYTES,
+    WORTH_AN_ACTOR,
+    free_memory_bytes,
+    unmeasured_size,
+)
 from twin_actors.scenario.model import Scenario
 from twin_actors.store import Store
 
@@ -24,14 +30,15 @@ MEASURED_S = 10.0
 RESIZE = 1.5
 """The sizes of the last launch stay until the ideal ones differ by this factor: moving twins costs a launch time."""
 
-Bound = Literal["cores", "rate", "memory", "processes"]
+Bound = Literal["cores", "small", "rate", "memory", "processes"]
 
 
 class Sizing(msgspec.Struct, frozen=True, kw_only=True):
     """How many twins of a kind an actor holds at most, which bound decided that, and from what figures.
 
-    ``cores``: one actor each (the most twins that are packed); ``rate``: what it serves at its share of a core;
-    ``memory``: what it holds; ``processes``: more actors would not fit the memory (the least that are packed).
+    ``cores``: one actor each; ``small``: fewer actors, as each core's would be too small to be worth a process;
+    ``rate``: what it serves at its share of a core; ``memory``: what it holds; ``processes``: more actors would not fit
+    the memory (the least that are packed).
     """
 
     twins: int
@@ -45,11 +52,13 @@ class Sizing(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capacity:
-    """What there is for twin actors: cores, how many processes fit the memory, and what one core has of it (bytes)."""
+    """What there is for twin actors: cores, how many processes fit the memory, what one core has of it (bytes), and on
+    how many nodes all that is."""
 
     cores: int
     processes: int
     core_bytes: float
+    nodes: int = 1
 
 
 def capacity_here(taken_bytes: int = RESERVED_BYTES) -> Capacity:
@@ -65,6 +74,7 @@ def capacity_of(nodes: Sequence[tuple[float, int]]) -> Capacity:
         cores=max(sum(cores), 1),
         processes=max(sum(room // ACTOR_BYTES for _, room in nodes), 1),
         core_bytes=min((room / own for own, (_, room) in zip(cores, nodes, strict=True)), default=0.0),
+        nodes=max(len(nodes), 1),
     )
 
 
@@ -88,9 +98,7 @@ def _least(scenario: Scenario, capacity: Capacity) -> int:
 
 
 def _ideal(scenario: Scenario, capacity: Capacity, measured: Measured | None) -> Sizing:
-    total = len(scenario.entities)
-    most = max(1, math.ceil(total / capacity.cores))
-    found = [Sizing(twins=most, bound="cores", says=f"{total:,} twins for {capacity.cores} cores, one actor each")]
+    found = [_unmeasured(len(scenario.entities), capacity)]
     if measured is not None and measured.over_s >= MEASURED_S:
         found += _measured(measured, scenario.placement.core_share, capacity.core_bytes)
     ideal = min(found, key=lambda each: each.twins)  # of equals the first
@@ -99,6 +107,14 @@ def _ideal(scenario: Scenario, capacity: Capacity, measured: Measured | None) ->
         return ideal
     says = f"no more than {capacity.processes} actors of {ACTOR_BYTES / 1e6:.0f} MB fit the memory; else {ideal.says}"
     return Sizing(twins=least, bound="processes", says=says)
+
+
+def _unmeasured(total: int, capacity: Capacity) -> Sizing:
+    twins = unmeasured_size(total, capacity.cores, capacity.nodes)
+    if twins == max(1, math.ceil(total / capacity.cores)):
+        return Sizing(twins=twins, bound="cores", says=f"{total:,} twins for {capacity.cores} cores, one actor each")
+    on = "one machine" if capacity.nodes == 1 else f"{capacity.nodes} nodes"
+    return Sizing(twins=twins, bound="small", says=f"{total:,} twins on {on}, up to {WORTH_AN_ACTOR:,} an actor")
 
 
 def _measured(measured: Measured, core_share: float, core_bytes: float) -> Iterator[Sizing]:
@@ -139,7 +155,7 @@ def shown(sizes: Mapping[str, Sizing]) -> str:
     return "; ".join(
         f"{kind}: {sizing.twins} twins an actor by {sizing.bound} ({sizing.says})"
         for kind, sizing in sizes.items()
-        if sizing.bound != "cores"
+        if sizing.bound not in ("cores", "small")
     )
 
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.runtime.cities import TOWN, UNHURRIED, town
+from twin_actors.runtime import placement
 from twin_actors.runtime.placement import (
     ACTOR_BYTES,
     RESERVED_BYTES,
@@ -63,11 +64,14 @@ def test_kinds_that_want_other_nodes_have_actors_of_their_own() -> None:
     assert names(scenario, plans) == [["gate-1", "gate-2", "gate-3", "quay"], ["arena"]]
 
 
-def test_auto_makes_as_many_actors_as_there_are_cores() -> None:
-    cores = os.cpu_count() or 1
-    text = TOWN.replace("count: 3", f"count: {7 * cores - 2}")
-    _, plans = placed("{entities_per_actor: auto}", text)
-    assert [len(plan.entities) for plan in plans] == [7] * cores
+@pytest.mark.parametrize(("twins", "each"), [(7, 7), (2_000, 1_000), (9_000, 4_500)])
+def test_auto_gives_a_core_an_actor_where_it_is_worth_one(
+    monkeypatch: pytest.MonkeyPatch, twins: int, each: int
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(placement, "WORTH_AN_ACTOR", 1_000)
+    _, plans = placed("{entities_per_actor: auto}", TOWN.replace("count: 3", f"count: {twins - 2}"))
+    assert [len(plan.entities) for plan in plans] == [each] * (twins // each)
 
 
 @UNHURRIED

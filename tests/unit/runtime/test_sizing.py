@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from dataclasses import replace
 
 import pytest
@@ -35,7 +37,7 @@ entities:
   - {kind: footfall, pattern: "f-{n}", count: 80}
   - {kind: road, pattern: "r-{n}", count: 20, attributes: {length_km: 1}}
 """
-TWO_CORES = Capacity(cores=2, processes=1000, core_bytes=1e9)
+TWO_CORES = Capacity(cores=2, processes=1000, core_bytes=1e9, nodes=2)
 RARE = Measured(twins=80, readings_per_s=8.0, over_s=600.0)
 BUSY = Measured(twins=80, readings_per_s=80 * 5_000.0, over_s=600.0, reading_us=4.0)
 """Each 5,000 readings a second of 4 µs: 20 ms of every second, so half a core serves 25 of them."""
@@ -79,22 +81,50 @@ def test_the_share_of_a_core_is_the_scenarios() -> None:
 
 
 def test_an_actor_holds_what_fits_its_memory() -> None:
-    capacity = Capacity(cores=2, processes=1000, core_bytes=ACTOR_BYTES + 30e6)
+    capacity = replace(TWO_CORES, core_bytes=ACTOR_BYTES + 30e6)
     found = sizes({"footfall": replace_of(RARE, twin_bytes=1e6)}, capacity=capacity)["footfall"]
     assert (found.twins, found.bound) == (30, "memory")
     assert "1,000,000 bytes each, 95 MB of memory for each core" in found.says
 
 
 def test_no_more_actors_than_fit_the_memory() -> None:
-    found = sizes({"footfall": BUSY}, capacity=Capacity(cores=2, processes=2, core_bytes=1e8))["footfall"]
+    found = sizes({"footfall": BUSY}, capacity=replace(TWO_CORES, processes=2))["footfall"]
     assert (found.twins, found.bound) == (50, "processes"), "the rate asks for 25"
-    found = sizes({"footfall": BUSY}, capacity=Capacity(cores=8, processes=3, core_bytes=1e8))["footfall"]
+    found = sizes({"footfall": BUSY}, capacity=Capacity(cores=8, processes=3, core_bytes=1e8, nodes=8))["footfall"]
     assert (found.twins, found.bound) == (34, "processes")
 
 
 def test_capacity_of_a_cluster() -> None:
     found = capacity_of([(2.0, 10 * ACTOR_BYTES), (0.5, 4 * ACTOR_BYTES)])
-    assert found == Capacity(cores=3, processes=14, core_bytes=4 * ACTOR_BYTES)
+    assert found == Capacity(cores=3, processes=14, core_bytes=4 * ACTOR_BYTES, nodes=2)
+
+
+@pytest.mark.parametrize(
+    ("twins", "cores", "nodes", "each", "bound"),
+    [
+        (24, 64, 1, 24, "small"),
+        (10_000, 2, 1, 10_000, "small"),
+        (10_001, 2, 1, 10_000, "small"),
+        (20_000, 2, 1, 10_000, "cores"),
+        (100_000, 2, 1, 50_000, "cores"),
+        (100_000, 64, 1, 10_000, "small"),
+        (24, 64, 3, 8, "small"),
+        (24, 3, 3, 8, "cores"),
+        (2, 12, 3, 1, "cores"),
+        (1, 1, 1, 1, "cores"),
+    ],
+)
+def test_a_handful_of_twins_gets_no_process_a_core_but_every_node_has_some(
+    twins: int, cores: int, nodes: int, each: int, bound: str
+) -> None:
+    scenario = town(CITY)
+    scenario = replace(scenario, entities=tuple(itertools.islice(itertools.cycle(scenario.entities), twins)))
+    capacity = Capacity(cores=cores, processes=1000, core_bytes=1e9, nodes=nodes)
+    found = sizes_for(scenario, capacity, {}, {})
+    assert {(sizing.twins, sizing.bound) for sizing in found.values()} == {(each, bound)}
+    assert shown(found) == "", "nothing was measured"
+    busy = sizes_for(scenario, capacity, {"footfall": BUSY}, {})["footfall"]
+    assert busy.twins == min(each, max(25, math.ceil(twins / 1000))), "what was measured goes before"
 
 
 @pytest.mark.parametrize(("rate", "kept"), [(5_000.0, True), (6_000.0, True), (4_000.0, True), (8_000.0, False)])
