@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from tests.unit.runtime.pasts import KINDS, filled
 from twin_actors.testing.live import devices_of, eventually, living, settled
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -165,3 +166,24 @@ def test_a_calibration_is_applied_to_the_running_twins_and_an_older_version_take
     by_entity = city.ledger(by="entity")
     assert all(each.balanced for each in by_entity.values())
     assert by_entity["footfall/gate-1"].applied == MINUTES + 200 + 5
+
+
+def test_the_twins_own_model_is_chosen_where_it_knows_best(city):
+    city.add("tank/hill")
+    past, labels = filled(3, until_s=city.now_s()), KINDS["tank"].reading.layout.labels
+    level, draw = (past.values[labels.index(name)].tolist() for name in ("level_m", "demand_m3s"))
+    received = city.ledger().received
+    with devices_of(city) as devices:
+        for at_s, level_m, demand_m3s in zip(past.observed_at_s.tolist(), level, draw, strict=True):
+            devices.say("tank/hill", {"level_m": level_m, "demand_m3s": demand_m3s}, at_s=at_s)
+        devices.flush()
+        settled(city, received + len(level))
+    found = city.forecast("tank/hill", "level_m", "1h", last="4d")
+    assert found.methods == ("model",), found.mae_by_method
+    assert found.mae[0, 0] < 0.3 * found.last_mae[0, 0]
+    hour = city["tank/hill"].predicted["level_m"][1]
+    assert (hour.horizon_s, hour.method, hour.why) == (3600.0, "model", "")
+    assert hour.mae < 0.3 * hour.last_mae
+    assert hour.q05 < hour.q50 < hour.q95
+    with pytest.raises(KeyError, match=r"sends no 'level' .*did you mean 'level_m'"):
+        city.forecast("tank/hill", "level")

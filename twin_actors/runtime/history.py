@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import PydanticCustomError
 
+from twin_actors.core.kind import Kind
 from twin_actors.runtime import past
 from twin_actors.runtime.card import TwinCard
 from twin_actors.runtime.plan import CityPlan
@@ -68,12 +69,7 @@ def history(
     number = number_of(plan, entity)
     kind = plan.catalogue.kinds[plan.scenario.entities[number].kind]
     layout = kind.reading.layout
-    rows = [row for row, (label, name) in enumerate(zip(layout.labels, layout.field_of_row(), strict=True))
-            if field in (label, name)]  # fmt: skip
-    if not rows:
-        near = difflib.get_close_matches(field, [*layout.fields, *layout.labels], n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise KeyError(f"{entity} sends no {field!r}{hint}; its readings: {', '.join(layout.fields)}")
+    rows = rows_of(kind, entity, field)
     unit = layout.fields[layout.field_of_row()[rows[0]]].unit
     labels = [layout.labels[row] for row in rows]
     if resolution == "raw":
@@ -82,6 +78,18 @@ def history(
         frame = _rolled(plan, store, number, labels, resolution, since_s, until_s, now_s)
     frame.attrs.update(units={"value": unit}, entity=entity, field=field)
     return frame
+
+
+def rows_of(kind: Kind, entity: str, field: str) -> list[int]:
+    """The rows of a reading field, or the one of ``field[component]``. Raises KeyError with the nearest name."""
+    layout = kind.reading.layout
+    rows = [row for row, (label, name) in enumerate(zip(layout.labels, layout.field_of_row(), strict=True))
+            if field in (label, name)]  # fmt: skip
+    if not rows:
+        near = difflib.get_close_matches(field, [*layout.fields, *layout.labels], n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise KeyError(f"{entity} sends no {field!r}{hint}; its readings: {', '.join(layout.fields)}")
+    return rows
 
 
 def number_of(plan: CityPlan, entity: str) -> int:

@@ -12,16 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from twin_actors.core.cleaning import Quality
 from twin_actors.core.columns import Column, Layout, Role
-from twin_actors.core.forecasts import MODEL, Predicted, RollOut, period_of, predicted_field, span
-from twin_actors.core.inputs import Batch
+from twin_actors.core.forecasts import MODEL, Predicted, period_of, predicted_field, span
 from twin_actors.core.kind import Kind
 from twin_actors.core.outlook import Outlook
 from twin_actors.runtime.past import Readings
-from twin_actors.runtime.plan import attribute_matrix, noise_matrices
+from twin_actors.runtime.predicting import USABLE, rolled_out
 from twin_actors.scenario.model import Entity
-from twin_actors.wire.decode import time_key
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,9 +35,6 @@ REACH_S = 60 * 86_400.0
 LOOK_S = 3 * 3600.0
 MOST_MESSAGES = 30_000
 """What is read of it, about: what is said every 10 s reaches back for three days and a half."""
-
-USABLE = (Quality.GOOD, Quality.LATE)
-"""Qualities that a forecast rests on. A late reading was too late for the twin; here it is in place."""
 
 UNSAID = "no reading says it by itself"
 INDICATOR = "an indicator, from the state"
@@ -269,7 +263,7 @@ def _field_from_history(
         if enough:
             said_so = predicted_field(
                 kind, labels[0], at_s=at_s, entity=component, values=values, entities=len(labels), now_s=now_s,
-                horizons_s=enough, more_methods=[_rolled_out(kind, entity, said, labels)] if entity is not None else (),
+                horizons_s=enough, more_methods=[rolled_out(kind, entity, said, labels)] if entity is not None else (),
             )  # fmt: skip
             for order, horizon in enumerate(enough):
                 found.update({(label, horizon): (said_so, order, n) for n, label in enumerate(labels)})
@@ -281,21 +275,6 @@ def _field_from_history(
     unknown = {key for key, (each, order, n) in found.items() if not np.isfinite(each.quantiles[:, order, n]).all()}
     left.update(dict.fromkeys(unknown, "what it said has too many gaps"))
     return FromHistory({key: value for key, value in found.items() if key not in unknown}, left)
-
-
-def _rolled_out(kind: Kind, entity: Entity, said: Readings, labels: Sequence[str]) -> RollOut:
-    """The twin's own model as a method: everything that its device has said, with the parameters of the scenario."""
-    at_s = said.observed_at_s
-    history = Batch(
-        rows=np.zeros(len(at_s), np.intp),
-        observed_at_s=at_s,
-        values=said.values,
-        keys=np.array([time_key(0, one) for one in at_s.tolist()], dtype=np.int64),
-    )
-    return RollOut(
-        kind=kind, ids=(entity.id,), attributes=attribute_matrix(kind, [entity]), history=history,
-        fields=tuple(labels), noises=noise_matrices(kind, [entity]) if entity.sd or entity.drift else None,
-    )  # fmt: skip
 
 
 def _grouped(horizons_s: Sequence[float]) -> list[list[float]]:

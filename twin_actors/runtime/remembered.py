@@ -76,16 +76,22 @@ class Remembered:
         """What a field will be, with quantiles: ``city.forecast("road/a1", "speed_kmh", "30min")``.
 
         It rests on the history of ``last``. The method is chosen by a rolling backtest, whose error stands beside the
-        forecast. ``horizon`` may be several. Raises KeyError with the nearest name and ValueError for a history that is
-        too short.
+        forecast; the twin's own model, rolled out, is one of those that compete. ``horizon`` may be several. Raises
+        KeyError with the nearest name and ValueError for a history that is too short.
         """
-        from twin_actors.runtime.predicting import predicted_from_history
+        from twin_actors.runtime import past
+        from twin_actors.runtime.predicting import predicted_from_readings
 
-        frame = self.history(entity, field, last=last)
+        number = history.number_of(self._plan, entity)
         kind = self._plan.catalogue.kinds[self._kind_of[entity]]
+        history.rows_of(kind, entity, field)
+        now_s = self.now_s()
+        said = past.readings(self._plan, self._store, number, since_s=now_s - history.length_s(last))
         several = [horizon] if isinstance(horizon, str | int | float) else list(horizon)
-        horizons_s = [history.length_s(each) for each in several]
-        return predicted_from_history(kind, field, frame, now_s=self.now_s(), horizons_s=horizons_s)
+        return predicted_from_readings(
+            kind, field, said, now_s=now_s, horizons_s=[history.length_s(each) for each in several],
+            entity=self._plan.scenario.entities[number],
+        )  # fmt: skip
 
     def predicted(self, entity: str) -> PredictedTwin:
         """Every field of one twin a quarter of an hour to a day ahead, with quantiles; also ``city[entity].predicted``.

@@ -9,9 +9,7 @@ import numpy as np
 import pytest
 
 from tests.unit.runtime.cities import T0, delivery, holder, says, send, town
-from twin_actors.core.cleaning import Quality
-from twin_actors.core.rolling import roll
-from twin_actors.core.table import TwinTable
+from tests.unit.runtime.pasts import KINDS, filled, readings, rhythm
 from twin_actors.runtime.card import TwinCard
 from twin_actors.runtime.past import Readings
 from twin_actors.runtime.predicted import (
@@ -27,20 +25,9 @@ from twin_actors.runtime.predicted import (
     predicted_twin,
     since_s,
 )
-from twin_actors.scenario.catalogue import load_catalogue
 from twin_actors.scenario.model import Entity
 
-KINDS = load_catalogue().kinds
 QUAY = 3
-
-
-def readings(kind_name: str, at_s: np.ndarray, **fields: np.ndarray) -> Readings:
-    layout = KINDS[kind_name].reading.layout
-    values = np.full((layout.rows, len(at_s)), np.nan)
-    for label, said in fields.items():
-        values[layout.places[label]] = said
-    quality = np.where(np.isfinite(values), int(Quality.GOOD), 0).astype(np.uint8)
-    return Readings(at_s, at_s, values, quality)
 
 
 def predicted(entity: str, said: Readings, now_s: float, place: int = QUAY) -> PredictedTwin:
@@ -53,11 +40,6 @@ def predicted(entity: str, said: Readings, now_s: float, place: int = QUAY) -> P
     histories = from_history(kind, said, now_s=now_s)
     until_s = moments(histories, now_s)
     return predicted_twin(kind, entity, histories, twins.ahead(entity, until_s), now_s=now_s, until_s=until_s)
-
-
-def rhythm(days: float, gap_s: float = 600.0) -> tuple[np.ndarray, np.ndarray]:
-    at_s = T0 + gap_s * np.arange(1, int(days * 86_400 / gap_s) + 1)
-    return at_s, 20 + 8 * np.sin(2 * np.pi * at_s / 86_400) + 0.3 * np.random.default_rng(0).normal(size=len(at_s))
 
 
 def test_long_history_gives_quantiles_with_the_error_beside_that_of_the_last_value() -> None:
@@ -160,25 +142,6 @@ def test_a_card_shows_it_once_it_has_been_asked_for() -> None:
     past = TwinCard(kind, described, shown, 0, twins.reported("substation/quay"))
     with pytest.raises(ValueError, match="shows substation/quay as it was"):
         _ = past.predicted
-
-
-def filled(days: float) -> Readings:
-    """A tank whose customers change their draw at moments that nothing tells beforehand, a reading every 5 min."""
-    kind, chance = KINDS["tank"], np.random.default_rng(4)
-    count = int(days * 288)
-    at_s = T0 + 300.0 * np.arange(1, count + 1)
-    draw = np.repeat(chance.uniform(0.05, 0.19, count), chance.integers(20, 90, count))[:count]
-    table = TwinTable(kind, ["tank/a"], kind.attributes.layout.per_row("default"))
-    x, labels, level = table.x.copy(), kind.state.layout.labels, np.empty(count)
-    for row, until_s in enumerate(at_s):
-        x[labels.index("demand_m3s")] = draw[row]
-        until = np.array([until_s])
-        x, _, _ = roll(kind, x, table.attributes, table.command, table.coupling, until - 300.0, until)
-        level[row] = x[labels.index("level_m"), 0]
-    return readings(
-        "tank", at_s,
-        level_m=level + chance.normal(0, 0.02, count), demand_m3s=np.maximum(draw + chance.normal(0, 0.002, count), 0),
-    )  # fmt: skip
 
 
 def test_the_model_wins_where_it_knows_the_dynamics_with_an_error_of_its_own() -> None:
