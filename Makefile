@@ -35,8 +35,8 @@ test: $(STAMP) ## run the tests; what needs a server that is not installed is sk
 	@failed=0; \
 	echo "what only computes, a process a core"; \
 	$(BIN)/python -m pytest -q -m "not slow" -n auto --dist loadfile $(COMPUTING) || failed=1; \
-	echo "living cities, brokers and stores, one after another"; \
-	$(BIN)/python -m pytest -q -m "not slow" $(COMPUTING:%=--ignore=%) || failed=1; \
+	echo "living cities beside brokers, stores and chaos: two processes that mostly wait"; \
+	$(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadgroup $(COMPUTING:%=--ignore=%) || failed=1; \
 	exit $$failed
 
 lint: $(STAMP) ## ruff (lint and format), mypy, import-linter
