@@ -21,7 +21,7 @@ from twin_actors.core.outlook import Outlook
 from twin_actors.runtime.past import Readings
 from twin_actors.runtime.plan import attribute_matrix, noise_matrices
 from twin_actors.scenario.model import Entity
-from twin_actors.wire.decode import time_key
+from twin_actors.wire.identity import time_key
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -16,7 +16,7 @@ from twin_actors.runtime.plan import CityPlan, attribute_matrix, noise_matrices
 from twin_actors.runtime.recording import Recording
 from twin_actors.scenario.model import Entity
 from twin_actors.store.base import Store
-from twin_actors.wire.decode import time_key
+from twin_actors.wire.identity import time_key
 
 __all__ = [
     "calibrate_entities",
