@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from twin_actors.core.cleaning import Cleaned, CleaningRules
-from twin_actors.core.columns import Column, Layout
+from twin_actors.core.columns import Column
+from twin_actors.core.layout import Layout
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twin_actors.core.cleaning import Quality
-from twin_actors.core.columns import Column, Layout, Role
+from twin_actors.core.columns import Column, Role
 from twin_actors.core.forecasts import MODEL, Predicted, RollOut, period_of, predicted_field, span
 from twin_actors.core.inputs import Batch
 from twin_actors.core.kind import Kind
+from twin_actors.core.layout import Layout
 from twin_actors.core.outlook import Outlook
 from twin_actors.runtime.past import Readings
 from twin_actors.runtime.plan import attribute_matrix, noise_matrices

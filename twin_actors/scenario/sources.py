@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path as FilePath
 from typing import Any
 
-from twin_actors.core.columns import Layout
 from twin_actors.core.kind import Kind
+from twin_actors.core.layout import Layout
 from twin_actors.scenario.catalogue import Catalogue
 from twin_actors.scenario.document import Document
 from twin_actors.scenario.errors import Path
