@@ -21,6 +21,7 @@ from twin_actors.core.detection.memory import DetectionMemory
 from twin_actors.core.detection.reasons import reason
 from twin_actors.core.fidelity import Fidelity
 from twin_actors.core.inputs import Batch, Channel, portions, rounds
+from twin_actors.core.kernels import WrongArray
 from twin_actors.core.kind import Kind
 from twin_actors.core.monitoring import Latches
 from twin_actors.core.outlook import Outlook, headline, of_rolled
@@ -198,10 +199,12 @@ class TwinTable:
 
         A twin whose model raises keeps its state; the failure is counted in ``model_errors`` and its traceback is
         kept in ``failures``. Stages may be run again: time that has been moved is not moved twice. Returns the
-        columns that failed.
+        columns that failed. Raises WrongArray, which is a mistake of ours.
         """
         try:
             stage(twins, *columns)
+        except WrongArray:
+            raise  # no model's failure: twin by twin it would only be slow, and hidden
         except Exception:
             if len(twins) > 1:
                 failed = []
