@@ -125,3 +125,16 @@ def test_a_wrong_array_is_no_failure_of_the_model(kind):
         table.apply(joined(*(told(1_780_000_000.0, level=3.0, twin=twin) for twin in range(3))))
     assert not table.model_errors.any()
     assert not table.failures
+
+
+def test_without_a_compiler_a_package_of_one_is_required_unless_kernels_are_off(monkeypatch):
+    """Pip has no optional requirements of a build: whose index lacks the package must find the way around it."""
+    hook = build_hook().KernelHook(str(ROOT), {}, None, None, str(ROOT), "wheel")
+    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.setenv("CC", "no-such-compiler")
+    (required,) = hook.dependencies()
+    monkeypatch.setenv(VARIABLE, "off")
+    assert hook.dependencies() == []
+    page = (ROOT / "docs/operations.md").read_text()
+    assert f"No matching distribution found for {required}" in page  # as pip says it
+    assert f"{VARIABLE}=off pip install" in page
