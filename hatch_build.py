@@ -3,7 +3,8 @@
 With the C compiler of the machine (``$CC`` or ``cc``) where there is one, else with the one in the package ziglang,
 which pip then takes as a build requirement. The kernels use no C library and no headers but the compiler's own.
 ``TWIN_ACTORS_KERNELS=off`` installs without them, as does a compiler that fails: everything works, and gives the same
-numbers, by numpy; ``twin-actors doctor`` says which it is.
+numbers, by numpy; ``twin-actors doctor`` says which it is. Build requirements cannot be optional (PEP 517): where the
+package index lacks ziglang, only that variable or a compiler helps, as docs/operations.md says.
 """
 
 from __future__ import annotations

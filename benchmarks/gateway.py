@@ -231,7 +231,7 @@ def check_twins(city: CityUnderTest, sent: list[list[dict[str, Any]]], twins: in
     """Compare twins with those computed from the same readings, without Ray or MQTT; returns how many."""
     from twin_actors.core.inputs import Batch
     from twin_actors.runtime.plan import table_of
-    from twin_actors.wire.decode import time_key
+    from twin_actors.wire.identity import time_key
 
     entities = sorted(city.city.scenario.entities, key=lambda entity: entity.id)
     kind = city.city.plan.catalogue.kinds[KIND]

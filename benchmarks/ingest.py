@@ -258,7 +258,7 @@ def truth(city: Any, sent: list[tuple[int, int]], twins: int) -> Any:
     from twin_actors.core.inputs import Batch
     from twin_actors.core.table import TwinTable
     from twin_actors.runtime.plan import attribute_matrix
-    from twin_actors.wire.decode import time_key
+    from twin_actors.wire.identity import time_key
 
     sys.path.insert(0, str(HERE))
     from load import readings

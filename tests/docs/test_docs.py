@@ -19,7 +19,8 @@ from domains.venues import DOMAIN as VENUES
 from twin_actors.core.kind import Domain
 from twin_actors.core.view import Policy
 from twin_actors.scenario import load_scenario
-from twin_actors.scenario.document import FORMS, Document, Section
+from twin_actors.scenario.document import FORMS, Document
+from twin_actors.scenario.sections.base import Section
 from twin_actors.testing import check_domain
 from twin_actors.wire.access import access_list
 from twin_actors.wire.decode import ReadingDecoder

@@ -1,10 +1,7 @@
 """Training on history: attributes and noises of a kind's model, fitted per entity and kept only where they do better.
 
-The likelihood of a model is that of its innovations (Schweppe, "Evaluation of likelihood functions for Gaussian
-signals", IEEE Trans. Information Theory 11, 1965): −log L = ½ Σ (log S + ν²/S), with ν what a reading differed from
-what was expected and S the variance of that. It is run through the same twin table as live twins; all entities take
-their trial steps in one pass, and each keeps a step or not by its own likelihood, so that the fixed cost of a pass is
-shared by all of them.
+What is fitted is the likelihood of the innovations (see ``likelihood``). All entities take their trial steps in one
+pass, and each keeps a step or not by its own likelihood, so that the fixed cost of a pass is shared by all of them.
 
 Noises are scaled at the end so that the 90 % interval held 90 % of the training readings: heavy tails make the most
 likely variance too wide or too narrow for that. New parameters are judged on the last part of the history, which the
@@ -20,57 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twin_actors.core.columns import Column
-from twin_actors.core.fidelity import Z2_90, Fidelity
+from twin_actors.core.fidelity import Z2_90
 from twin_actors.core.inputs import Batch
 from twin_actors.core.kind import Kind
-from twin_actors.core.places import Places
-from twin_actors.core.table import TwinTable
+from twin_actors.core.likelihood import Score, likelihoods, run, scored
+from twin_actors.core.parameters import Parameters, picked
 
 SWEEPS = 8
 NOISE_RANGE = 1e3
 """Noises stay within this factor of what the kind declares."""
 
-MOST_TWINS = 20_000
-"""Trials that run side by side, as twins of one table."""
-
-_FARTHEST_Z = 4.0  # beyond, a reading counts linearly: one fault must not set the noise of a year
 _FEWEST = 20  # readings of an entity in either part; with fewer it keeps its parameters
 _NOISE_STEP, _ATTRIBUTE_STEP = 0.7, 0.2  # first trial, of the logarithm
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parameters:
-    """Of ``n`` entities: ``attributes (rows, n)``, ``sd (reading rows, n)``, ``drift (state rows, n)`` in unit/√h."""
-
-    attributes: Column
-    sd: Column
-    drift: Column
-
-    @classmethod
-    def declared(cls, kind: Kind, attributes: Column) -> Parameters:
-        """Those attributes, with the noises that the kind declares."""
-        n = attributes.shape[1]
-        return cls(
-            attributes=attributes,
-            sd=np.repeat(kind.reading.layout.per_row("sd"), n, axis=1),
-            drift=np.repeat(np.nan_to_num(kind.state.layout.per_row("drift")), n, axis=1),
-        )
-
-    def table(self, kind: Kind, ids: Sequence[str]) -> TwinTable:
-        """Fresh twins with these parameters."""
-        made = TwinTable(kind, ids, self.attributes)
-        made.set_noises(self.sd, self.drift)
-        return made
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Score:
-    """How parameters did over a stretch of history, by entity ``(n,)``; rmse and coverage by reading row ``(R, n)``."""
-
-    likelihood: Column  # mean −log L of a value; less is better; NaN where nothing was compared
-    rmse: Column
-    coverage: Column
-    count: Column
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +121,7 @@ def calibrate(
     found = _searched(kind, ids, start, seen, knobs, sweeps)
     if noises:
         found = _covering(kind, ids, found, start, seen)
-    scores = [_scored(kind, ids, parameters, seen, unseen) for parameters in (start, found)]
+    scores = [scored(kind, ids, parameters, seen, unseen) for parameters in (start, found)]
     old, new = scores[0][1], scores[1][1]
     enough = (scores[0][0].count >= _FEWEST) & (new.count >= _FEWEST)
     with np.errstate(invalid="ignore"):
@@ -173,7 +131,7 @@ def calibrate(
         ids=tuple(ids),
         fitted=tuple(fit),
         before=start,
-        after=_picked(better, found, start),
+        after=picked(better, found, start),
         better=better,
         train_s=(begin_s, split_s),
         validation_s=(split_s, end_s),
@@ -198,17 +156,6 @@ def _noisy_rows(kind: Kind) -> tuple[list[int], list[int]]:
     sd = kind.reading.layout.per_row("sd")[:, 0]
     drift = np.nan_to_num(kind.state.layout.per_row("drift")[:, 0])
     return np.flatnonzero(sd > 0).tolist(), np.flatnonzero(drift > 0).tolist()
-
-
-def _picked(which: NDArray[np.bool_], new: Parameters, old: Parameters) -> Parameters:
-    return Parameters(
-        attributes=np.where(which, new.attributes, old.attributes),
-        sd=np.where(which, new.sd, old.sd),
-        drift=np.where(which, new.drift, old.drift),
-    )
-
-
-# -- the search ------------------------------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
@@ -268,10 +215,10 @@ def _searched(
     helped together; an entity takes the best of these. A step that helps grows by half, one that does not is halved.
     """
     best = start
-    level = _likelihoods(kind, ids, [start], seen)[0]
+    level = likelihoods(kind, ids, [start], seen)[0]
     for _ in range(sweeps if knobs else 0):
         singles = [knob.moved(best, direction) for knob in knobs for direction in (1.0, -1.0)]
-        likelihood = _likelihoods(kind, ids, singles, seen).reshape(len(knobs), 2, -1)
+        likelihood = likelihoods(kind, ids, singles, seen).reshape(len(knobs), 2, -1)
         likelihood = np.where(np.isnan(likelihood), np.inf, likelihood)
         together = best
         for order, knob in enumerate(knobs):
@@ -282,95 +229,12 @@ def _searched(
             whole[knob.row] = np.where(helped, np.where(up, *moves), whole[knob.row])
             together = replace(together, **{knob.record: whole})
             knob.step = np.where(helped, 1.5 * knob.step, 0.5 * knob.step)
-        joined = _likelihoods(kind, ids, [together], seen)[0]
+        joined = likelihoods(kind, ids, [together], seen)[0]
         for tried, its in zip([*singles, together], [*likelihood.reshape(len(singles), -1), joined], strict=True):
             gain = its < level
-            best = _picked(gain, tried, best)
+            best = picked(gain, tried, best)
             level = np.where(gain, its, level)
     return best
-
-
-@dataclass(slots=True)
-class _Compared(Fidelity):
-    """Stands in a table where its fidelity does, and keeps every innovation as z."""
-
-    nll: Column
-    z: list[tuple[Places, Column, Column]]
-
-    def record(self, innovation: Column, variance: Column, place: Places) -> None:
-        bounded = np.clip(innovation, -1e150, 1e150)
-        safe = np.maximum(variance, 1e-300)
-        z = np.abs(bounded) / np.sqrt(safe)
-        square = np.where(z <= _FARTHEST_Z, z * z, 2 * _FARTHEST_Z * z - _FARTHEST_Z**2)
-        self.nll[place] += np.nansum(0.5 * (square + np.log(safe)), axis=0)
-        self.z.append((place, z, bounded))
-
-    def matrices(self, rows: int, n: int) -> tuple[Column, Column]:
-        """All |z| and innovations as ``(compared, R, n)``, NaN where a twin had none."""
-        z = np.full((len(self.z), rows, n), np.nan)
-        innovation = np.full_like(z, np.nan)
-        for order, (place, each, apart) in enumerate(self.z):
-            z[order][:, place], innovation[order][:, place] = each, apart
-        return z, innovation
-
-
-def _run(kind: Kind, ids: Sequence[str], parameters: Parameters, *parts: Batch) -> list[_Compared]:
-    """What twins with these parameters compared in each of the successive parts."""
-    table = parameters.table(kind, ids)
-    rows, n = kind.reading.layout.rows, len(ids)
-    compared = []
-    for part in parts:
-        blank = Fidelity.empty(rows, n)
-        keeper = _Compared(blank.error2, blank.covered, blank.drifting, np.zeros(n), [])
-        table.fidelity = keeper
-        table.apply(part)
-        compared.append(keeper)
-    keeper.nll[table.model_errors > 0] = np.inf
-    return compared
-
-
-def _likelihoods(kind: Kind, ids: Sequence[str], trials: Sequence[Parameters], seen: Batch) -> Column:
-    """−log L of each trial, ``(trials, n)``: trials are further twins of the same table, as many as fit a pass."""
-    n = len(ids)
-    found = []
-    at_once = max(MOST_TWINS // n, 1)
-    for first in range(0, len(trials), at_once):
-        part = trials[first : first + at_once]
-        copies = len(part)
-        stacked = Parameters(
-            attributes=np.concatenate([each.attributes for each in part], axis=1),
-            sd=np.concatenate([each.sd for each in part], axis=1),
-            drift=np.concatenate([each.drift for each in part], axis=1),
-        )
-        batch = Batch(
-            rows=(seen.rows + n * np.arange(copies)[:, None]).reshape(-1),
-            observed_at_s=np.tile(seen.observed_at_s, copies),
-            values=np.tile(seen.values, copies),
-            channels=np.tile(seen.channels, copies),
-            keys=np.tile(seen.keys, copies),
-        )
-        names = [f"{entity}#{copy}" for copy in range(copies) for entity in ids]
-        found.append(_run(kind, names, stacked, batch)[0].nll.reshape(copies, n))
-    return np.concatenate(found)
-
-
-def _scored(kind: Kind, ids: Sequence[str], parameters: Parameters, *parts: Batch) -> list[Score]:
-    scores = []
-    for compared in _run(kind, ids, parameters, *parts):
-        z, innovation = compared.matrices(kind.reading.layout.rows, len(ids))
-        known = np.isfinite(z)
-        count = known.sum(axis=0)
-        some = np.where(count > 0, count, np.nan)
-        every = count.sum(axis=0)
-        scores.append(
-            Score(
-                likelihood=np.where(every > 0, compared.nll, np.nan) / np.maximum(every, 1),
-                rmse=np.sqrt(np.nansum(innovation**2, axis=0) / some),
-                coverage=np.where(known, z * z <= Z2_90, False).sum(axis=0) / some,
-                count=every.astype(np.float64),
-            )
-        )
-    return scores
 
 
 def _covering(kind: Kind, ids: Sequence[str], found: Parameters, start: Parameters, seen: Batch) -> Parameters:
@@ -379,7 +243,7 @@ def _covering(kind: Kind, ids: Sequence[str], found: Parameters, start: Paramete
     Scaling both leaves the gains and so the estimates as they are. With the diagonal filter every state field has
     its own scale, with the joint one an entity has one for all.
     """
-    z, _ = _run(kind, ids, found, seen)[0].matrices(kind.reading.layout.rows, len(ids))
+    z, _ = run(kind, ids, found, seen)[0].matrices(kind.reading.layout.rows, len(ids))
     sd, drift = found.sd.copy(), found.drift.copy()
     reading, state = kind.reading.layout, kind.state.layout
     whole = _scale_of(z.reshape(-1, len(ids)))

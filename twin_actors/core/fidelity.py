@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from twin_actors.core.columns import Column, Layout
+from twin_actors.core.columns import Column
 from twin_actors.core.kernels import dense_rows, kernels, rows
 from twin_actors.core.kind import Alert
+from twin_actors.core.layout import Layout
 from twin_actors.core.places import Places, taken
 
 FORGET = 0.01

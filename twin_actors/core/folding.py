@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,11 +25,16 @@ def advance(
 ) -> bool:
     """Take ``moved (S, b)`` over into ``x`` within its limits, and let ``variance`` grow, both in place.
 
-    False, and nothing has changed: there are no kernels, or a number is not finite.
+    False, and nothing has changed: a number is not finite.
     """
     library = kernels().loops
     if library is None:
-        return False
+        grown = est.grow_variance(variance, drift2_h, plan.unsure2, elapsed_s)
+        if not (np.isfinite(moved.sum()) and np.isfinite(grown.sum())):
+            return False
+        np.clip(moved, *limits, out=x)
+        variance[...] = grown
+        return True
     moved, drift2_h, elapsed_h = dense_rows(moved, np.float64), _dense_noise(drift2_h), elapsed_s / 3600.0
     states, b = moved.shape
     return bool(
@@ -46,14 +53,19 @@ def fold_diagonal(
     usable: NDArray[np.bool_],
     noise: Column,
     limits: tuple[Column, Column],
-) -> tuple[Column, Column] | None:
-    """As ``estimation.fold_diagonal`` where readings expect what they measure, and then ``x`` within its limits.
+    expected: Column | None = None,
+) -> tuple[Column, Column]:
+    """As ``estimation.fold_diagonal``, and then ``x`` within its limits.
 
-    None, and nothing has changed: there are no kernels, or several readings measure one state.
+    ``expected (R, b)`` is what the readings should say; None: the state that each measures.
     """
     library = kernels().loops
-    if library is None or len(plan.groups) > 1:
-        return None
+    if library is None or expected is not None or len(plan.groups) > 1:
+        if expected is None:
+            expected = plan.measured_of(x)
+        folded = est.fold_diagonal(plan, x, variance, expected, values, usable, noise)
+        np.clip(x, *limits, out=x)
+        return folded
     values, usable, noise = dense_rows(values, np.float64), dense_rows(usable, np.bool_), _dense_noise(noise)
     innovation, spread = np.empty(values.shape), np.empty(values.shape)
     library.fold_diagonal(
@@ -71,8 +83,13 @@ def fold_joint(
     values: Column,
     usable: NDArray[np.bool_],
     noise: Column,
+    observed: Callable[[Column], Mapping[str, Column]] | None = None,
 ) -> tuple[Column, Column]:
-    """As ``estimation.fold_joint`` where nothing is observed."""
+    """As ``estimation.fold_joint``; ``observed`` tells of points what fields should say there, None: it knows none."""
+    if observed is not None:
+        factors = [est.cholesky(covariance) for covariance in covariances]
+        seen = observed(est.spread_points(plan, x, factors))
+        return est.fold_joint(plan, x, covariances, factors, seen, values, usable, noise)
     library = kernels().loops
     if library is None or any(block.size > _MOST_FIELDS for block in plan.blocks):
         return est.fold_joint(plan, x, covariances, [], {}, values, usable, noise)

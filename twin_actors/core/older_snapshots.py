@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from twin_actors.core.columns import Layout, Role
+from twin_actors.core.columns import Role
 from twin_actors.core.detection.memory import ALARM, ALARM_TIMES, LEVELS, SCALES
+from twin_actors.core.layout import Layout
 from twin_actors.core.windows import PROFILE_MEMORY
 
 Arrays = dict[str, NDArray[Any]]

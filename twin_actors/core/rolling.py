@@ -8,8 +8,9 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from twin_actors.core.columns import Column, Layout
+from twin_actors.core.columns import Column
 from twin_actors.core.kind import Kind, Step
+from twin_actors.core.layout import Layout
 from twin_actors.core.places import Places
 
 MOST_STEPS = 1440

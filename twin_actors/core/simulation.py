@@ -13,9 +13,10 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from twin_actors.core.columns import Column, Layout, Role
+from twin_actors.core.columns import Column, Role
 from twin_actors.core.estimation import MeasurementPlan
 from twin_actors.core.kind import Devices, Kind, Step
+from twin_actors.core.layout import Layout
 from twin_actors.core.rolling import Held, roll
 
 Rows: TypeAlias = NDArray[np.intp]

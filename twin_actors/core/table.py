@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from twin_actors.core import estimation as est
-from twin_actors.core import folding
+from twin_actors.core import folding, snapshots
 from twin_actors.core.cleaning import Cleaned, CleaningMemory, CleaningRules, Fate, clean
 from twin_actors.core.columns import Column
 from twin_actors.core.detection.compiled import detect
@@ -20,30 +21,19 @@ from twin_actors.core.detection.memory import DetectionMemory
 from twin_actors.core.detection.reasons import reason
 from twin_actors.core.fidelity import Fidelity
 from twin_actors.core.inputs import Batch, Channel, portions, rounds
-from twin_actors.core.kernels import kernels
+from twin_actors.core.kernels import WrongArray
 from twin_actors.core.kind import Kind
 from twin_actors.core.monitoring import Latches
-from twin_actors.core.older_snapshots import CONSTANT, converted
 from twin_actors.core.outlook import Outlook, headline, of_rolled
 from twin_actors.core.places import Places, place_of, run_of, taken
+from twin_actors.core.rejections import Rejection, rejection
 from twin_actors.core.rolling import Held, roll
 from twin_actors.core.showing import Rolled, Shown, show
 from twin_actors.core.windows import WindowTable
 
-SERVICES = ("fidelity", "detection", "windows", "ewma")
-"""Parts of a snapshot beside the twins' state that another version may lack (ewma: an older detector)."""
 MOST_FRAMES = 4
 """Frames of a failing model that are kept: those nearest to the fault."""
 FATES = tuple(fate.name.lower() for fate in Fate)
-
-
-@dataclass(frozen=True, slots=True)
-class Rejection:
-    """A reading of which nothing could be accepted: its position in the batch and the words for its sender."""
-
-    position: int
-    reason: str
-    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +63,7 @@ class TwinTable:
         self._rules = CleaningRules.of(kind.reading)
         self._plan = est.MeasurementPlan.of(kind)
         reading = kind.reading.layout
-        self._watched = np.flatnonzero([reading.fields[name].watched for name in reading.field_of_row()])
+        self.watched = np.flatnonzero([reading.fields[name].watched for name in reading.field_of_row()])
         self._joint = est.JointPlan.of(kind) if kind.filter == "joint" else None
         state = kind.state.layout
         samples = 1 + 2 * self._joint.directions if self._joint else 1
@@ -93,7 +83,7 @@ class TwinTable:
         self.windows = WindowTable(kind, n)
         self.latches = Latches.empty(len(kind.alerts), n)
         self.turns = 0  # how often a look has found alerts raised or cleared
-        self.detection = DetectionMemory.empty(len(self._watched), n)
+        self.detection = DetectionMemory.empty(len(self.watched), n)
         self.score = np.full((reading.rows, n), np.nan, np.float32)  # NaN: not watched, or nothing usable was said
         self.fidelity = Fidelity.empty(kind.reading.layout.rows, n)
         # as declared by the kind for all its twins (no memory of their own) until set_noises gives each its own
@@ -186,15 +176,14 @@ class TwinTable:
             cleaned.fate[column] = Fate.REJECTED
             rejections.append(Rejection(int(positions[column]), "model_failed", self.failures[self.ids[twin]]))
         if (cleaned.refused | (cleaned.accepted & ~cleaned.usable)).any():
-            rows = self._watched
+            rows = self.watched
             found = np.nonzero(flag(self.detection, twins, at_s, values[rows], cleaned.verdict[rows]))
             self.score[rows[found[0]], twins[found[1]]] = 1.0
         for column in map(int, np.flatnonzero(cleaned.fate == Fate.REJECTED)):
             if column in failed:
                 continue
-            row = int(np.argmax(cleaned.refused[:, column]))
             rejections.append(
-                self._rejection(int(positions[column]), row, values[row, column], float(cleaned.value[row, column]))
+                rejection(self.kind.reading.layout, self._rules, cleaned, values, column, int(positions[column]))
             )
         return cleaned.fate
 
@@ -210,10 +199,12 @@ class TwinTable:
 
         A twin whose model raises keeps its state; the failure is counted in ``model_errors`` and its traceback is
         kept in ``failures``. Stages may be run again: time that has been moved is not moved twice. Returns the
-        columns that failed.
+        columns that failed. Raises WrongArray, which is a mistake of ours.
         """
         try:
             stage(twins, *columns)
+        except WrongArray:
+            raise  # no model's failure: twin by twin it would only be slow, and hidden
         except Exception:
             if len(twins) > 1:
                 failed = []
@@ -225,22 +216,6 @@ class TwinTable:
             self.failures[self.ids[int(twins[0])]] = traceback.format_exc(limit=-MOST_FRAMES).strip()
             return [first]
         return []
-
-    def _rejection(self, position: int, row: int, value: float, before: float) -> Rejection:
-        if np.isnan(value):
-            return Rejection(position, "empty", "no field of the reading has a value")
-        label = self.kind.reading.layout.labels[row]
-        low, high = float(self._rules.minimum[row, 0]), float(self._rules.maximum[row, 0])
-        if self._rules.integer[row, 0]:
-            value = float(np.rint(value))
-        if not (low <= value <= high and np.isfinite(value)):
-            return Rejection(position, "out_of_range", f"{label} = {value:g} is outside {low:g} to {high:g}")
-        return Rejection(
-            position,
-            "rate",
-            f"{label} = {value:g} after {before:g} changes faster than "
-            f"{float(self._rules.max_rate[row, 0]):g} per second",
-        )
 
     def _estimate(self, twins: NDArray[np.intp], at_s: Column, values: Column, usable: NDArray[np.bool_]) -> None:
         place = place_of(twins)
@@ -254,25 +229,19 @@ class TwinTable:
             noise = noise + np.where(self._plan.measured[:, None] >= 0, drift2_h, 0.0) * age_h
         x, attributes, command = taken(self.x, place), self.attributes[:, place], self.command.value[:, place]
         if self._joint is None:
-            variance, folded = taken(self.variance, place), None
-            if self.kind.observe is None:
-                folded = folding.fold_diagonal(self._plan, x, variance, values, usable, noise, self._limits)
-            if folded is None:
-                expected = self._expected(x, attributes, command)
-                folded = est.fold_diagonal(self._plan, x, variance, expected, values, usable, noise)
-                np.clip(x, *self._limits, out=x)
-            innovation, spread = folded
+            variance = taken(self.variance, place)
+            expected = None if self.kind.observe is None else self._expected(x, attributes, command)
+            innovation, spread = folding.fold_diagonal(
+                self._plan, x, variance, values, usable, noise, self._limits, expected
+            )
             if not in_place:
                 self.variance[:, place] = variance
         else:
             covariances = [taken(covariance, place) for covariance in self.covariances]
-            if self.kind.observe is None:
-                innovation, spread = folding.fold_joint(self._joint, x, covariances, values, usable, noise)
-            else:
-                factors = [est.cholesky(covariance) for covariance in covariances]
-                points = est.spread_points(self._joint, x, factors)
-                seen = self._observed(points, attributes[:, None], command[:, None])
-                innovation, spread = est.fold_joint(self._joint, x, covariances, factors, seen, values, usable, noise)
+            observed = None
+            if self.kind.observe is not None:
+                observed = partial(self._observed, attributes=attributes[:, None], command=command[:, None])
+            innovation, spread = folding.fold_joint(self._joint, x, covariances, values, usable, noise, observed)
             if not in_place:
                 for mine, changed in zip(self.covariances, covariances, strict=True):
                     mine[..., place] = changed
@@ -280,8 +249,8 @@ class TwinTable:
             np.clip(x, *self._limits, out=x)
         if not in_place:
             self.x[:, place] = x
-        watched = run_of(self._watched)
-        if len(self._watched):
+        watched = run_of(self.watched)
+        if len(self.watched):
             score = detect(
                 self.detection,
                 twins,
@@ -357,7 +326,7 @@ class TwinTable:
         """Advance twins that lie side by side in place; False: nothing has changed, and it takes the other way."""
         since_s = self.time_s[place]
         elapsed_s = np.where(np.isfinite(since_s), until_s - since_s, 0.0)
-        if kernels().loops is None or not (elapsed_s > 0).any():
+        if not (elapsed_s > 0).any():
             return False
         x, held = self.x[:, place], (self.command.gather(place), self.coupling.gather(place))
         moved, command, coupling = roll(self.kind, x, self.attributes[:, place], *held, until_s - elapsed_s, until_s)
@@ -469,7 +438,7 @@ class TwinTable:
             raise KeyError(f"{entity} is not in this table of kind {self.kind.name}")
         twin, layout = self.ids.index(entity), self.kind.reading.layout
         names = layout.field_of_row()
-        alarms = {int(row): self.detection.last_alarm(number, twin) for number, row in enumerate(self._watched)}
+        alarms = {int(row): self.detection.last_alarm(number, twin) for number, row in enumerate(self.watched)}
         return {
             layout.labels[row]: reason(layout.labels[row], layout.fields[names[row]].unit, alarm)
             for row, alarm in alarms.items()
@@ -480,57 +449,12 @@ class TwinTable:
 
     def snapshot(self) -> dict[str, NDArray[Any]]:
         """Every array of the table by name; ``restore`` of the same kind and ids brings the twins back exactly."""
-        arrays: dict[str, NDArray[Any]] = {
-            name: getattr(self, name)
-            for name in (
-                "attributes", "x", "variance", "time_s", "heard_at_s", "desired", "score", "revision",
-                "fates", "rejected_fields", "model_errors",
-            )
-        }  # fmt: skip
-        for number, covariance in enumerate(self.covariances):
-            arrays[f"covariance.{number}"] = covariance
-        for name, part in (
-            ("cleaning", self.cleaning),
-            ("detection", self.detection),
-            ("command", self.command),
-            ("coupling", self.coupling),
-            ("latches", self.latches),
-            ("fidelity", self.fidelity),
-        ):
-            for field in fields(part):
-                if not (isinstance(part, Held) and field.name in CONSTANT):
-                    arrays[f"{name}.{field.name}"] = getattr(part, field.name)
-        for name in ("mean", "count", "course", "weight", "hour"):
-            arrays[f"windows.{name}"] = getattr(self.windows, name)
-        return {name: array.copy() for name, array in arrays.items()}
+        return snapshots.take(self)
 
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Take over a snapshot. Raises ValueError when it was made of another model or number of twins.
 
-        Attributes stay as they are: the scenario says what they are now. Services that one of the two versions does
-        not have (see ``SERVICES``) begin anew, so that a version that learns more takes up the twins of an older one;
-        so does the detection of a kind that watches other fields now. Columns that earlier versions kept in another
-        shape are converted.
+        Attributes stay as they are: the scenario says what they are now. What an older version kept otherwise is
+        converted, what it did not keep begins anew; see ``snapshots.restore``.
         """
-        current = self.snapshot()
-        arrays = converted(arrays, current, watched=self._watched, windows=self.kind.windows.layout)
-        differing = [name for name in current.keys() ^ arrays.keys() if name.partition(".")[0] not in SERVICES]
-        if differing:
-            raise ValueError(f"snapshot of another model of kind {self.kind.name}: {', '.join(sorted(differing))}")
-        arrays = {name: array for name, array in arrays.items() if name in current}
-        for name, array in arrays.items():
-            if current[name].shape != array.shape:
-                raise ValueError(
-                    f"snapshot of kind {self.kind.name}: {name} has shape {array.shape}, expected {current[name].shape}"
-                )
-        for name, array in arrays.items():
-            owner, _, attribute = name.partition(".")
-            if name == "attributes":
-                continue
-            copy = np.array(array, dtype=current[name].dtype, order="C")
-            if owner == "covariance":
-                self.covariances[int(attribute)] = copy
-            elif attribute:
-                setattr(getattr(self, owner), attribute, copy)
-            else:
-                setattr(self, owner, copy)
+        snapshots.restore(self, arrays)

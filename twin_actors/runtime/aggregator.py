@@ -21,11 +21,11 @@ from twin_actors.runtime.answering import Answer, Question
 from twin_actors.runtime.cityview import CityView
 from twin_actors.runtime.council import KEPT, Council, Effects
 from twin_actors.runtime.desk import Outgoing
+from twin_actors.runtime.dispatch import Exchange
 from twin_actors.runtime.looking import Looks
 from twin_actors.runtime.pace import Pace, TickNote
 from twin_actors.runtime.patience import patiently
 from twin_actors.runtime.plan import CityPlan
-from twin_actors.runtime.router import Exchange
 from twin_actors.runtime.twin_actor import Look
 from twin_actors.store import StaleEpoch, StoreUnavailable
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from twin_actors.core.cleaning import Quality
-from twin_actors.core.columns import Layout
 from twin_actors.core.kind import Kind
+from twin_actors.core.layout import Layout
 from twin_actors.core.showing import Shown
 from twin_actors.scenario.model import Entity
 

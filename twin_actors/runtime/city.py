@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from twin_actors.core.columns import Layout
+from twin_actors.core.layout import Layout
 from twin_actors.core.ledger import Ledger
 from twin_actors.runtime import driving, launching, local, relocating, shutdown
 from twin_actors.runtime.asking import Asking

@@ -10,10 +10,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from twin_actors.core.columns import Column, Layout
+from twin_actors.core.columns import Column
 from twin_actors.core.fidelity import FidelityShown
 from twin_actors.core.fidelity import summary as fidelity_summary
 from twin_actors.core.kind import Kind, Need
+from twin_actors.core.layout import Layout
 from twin_actors.core.showing import Shown
 from twin_actors.core.view import KindView, Links, View
 from twin_actors.runtime.answering import Answer, Question, answer

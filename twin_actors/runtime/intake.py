@@ -163,7 +163,7 @@ class Intake:
             low, high = np.searchsorted(readings, (start, start + len(bundle)))
             if low == high:
                 continue
-            rows = decoder.rows_of(bundle.fields)
+            rows = decoder.structs.rows_of(bundle.fields)
             own = readings[low:high]
             if rows is None:
                 batch.payloads[start : start + len(bundle)] = payloads(bundle)

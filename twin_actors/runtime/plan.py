@@ -22,7 +22,8 @@ from twin_actors.scenario.catalogue import Catalogue, load_catalogue
 from twin_actors.scenario.model import Entity, Scenario
 from twin_actors.scenario.model import FieldMap as ScenarioFieldMap
 from twin_actors.store import Log, Store, open_store
-from twin_actors.wire.decode import FieldMap, ReadingDecoder
+from twin_actors.wire.decode import ReadingDecoder
+from twin_actors.wire.fields import FieldMap
 from twin_actors.wire.gateway import GatewayDecoder
 
 ROUTER = "router"

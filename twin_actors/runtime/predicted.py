@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from twin_actors.core.columns import Column, Layout, Role
+from twin_actors.core.columns import Column, Role
 from twin_actors.core.forecasts import MODEL, Predicted, period_of, predicted_field, span
 from twin_actors.core.kind import Kind
+from twin_actors.core.layout import Layout
 from twin_actors.core.outlook import Outlook
 from twin_actors.runtime.past import Readings
 from twin_actors.runtime.predicting import USABLE, rolled_out

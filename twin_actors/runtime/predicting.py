@@ -13,7 +13,7 @@ from twin_actors.core.kind import Kind
 from twin_actors.runtime.past import Readings
 from twin_actors.runtime.plan import attribute_matrix, noise_matrices
 from twin_actors.scenario.model import Entity
-from twin_actors.wire.decode import time_key
+from twin_actors.wire.identity import time_key
 
 USABLE = (Quality.GOOD, Quality.LATE)
 """Qualities that a forecast rests on. A late reading was too late for the twin; here it is in place."""

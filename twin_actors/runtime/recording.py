@@ -30,7 +30,7 @@ from twin_actors.core.columns import Column
 from twin_actors.scenario.model import FieldMap, Replay, TimeColumns
 from twin_actors.scenario.names import entity_name
 from twin_actors.scenario.words import name_fault
-from twin_actors.wire.decode import LATEST_S
+from twin_actors.wire.identity import LATEST_S
 
 if TYPE_CHECKING:
     import pandas as pd

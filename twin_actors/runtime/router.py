@@ -6,28 +6,28 @@ import gc
 import json
 import logging
 import os
-import queue
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 import ray
 
-from twin_actors.core.inputs import Channel
 from twin_actors.core.ledger import Ledger
 from twin_actors.core.view import Value
 from twin_actors.runtime import reckoning
+from twin_actors.runtime.calls import CALL_DEADLINE_S, Calls
 from twin_actors.runtime.committing import Committed, Committer
-from twin_actors.runtime.desk import Answer, CommandDesk, Outgoing
+from twin_actors.runtime.desk import CommandDesk, Outgoing
+from twin_actors.runtime.dispatch import Dispatch, Exchange
 from twin_actors.runtime.hearing import hearing_of
 from twin_actors.runtime.inbox import BROKER_DROPPED, Inbox
 from twin_actors.runtime.intake import Refused
 from twin_actors.runtime.letters import Letters
 from twin_actors.runtime.links import Links
-from twin_actors.runtime.notes import Note, Told, listed
+from twin_actors.runtime.notes import Note
 from twin_actors.runtime.orders import Orders
 from twin_actors.runtime.packing import Delivery
 from twin_actors.runtime.patience import patiently
@@ -49,7 +49,6 @@ TURN_S = 0.008
 """How often calls are looked after while messages stream in; asking Ray costs as much as twenty messages."""
 IDLE_S = 0.25
 """How long a router with nothing under way waits for the network: messages and questions end the wait."""
-REQUEST_DEADLINE_S = 10.0
 RECOVERY_DEADLINE_S = 40.0
 """How long a question about the accounts waits for twins that are still catching up with the log."""
 SNAPSHOT_EVERY_S = 30.0
@@ -59,16 +58,6 @@ MOST_UNCOMMITTED = 50_000
 """Messages that may wait for a store that cannot be written; then the router leaves the broker until it can."""
 RECEIVE_MAXIMUM = 10_000
 """QoS 1 messages that the broker may have under way to us unacknowledged (MQTT 5): what lies behind stays with it."""
-
-T = TypeVar("T")
-
-
-class Exchange(NamedTuple):
-    """What the router gives back when the aggregator hands over its effects."""
-
-    answers: list[Answer]
-    unsent: list[str]
-    latest_s: float
 
 
 class Router:
@@ -104,9 +93,7 @@ class Router:
             self._routing, self._find, self._refused_by_twin, self._harmed, answer_s=plan.scenario.limits.answer_s
         )
         self._writing: tuple[int, int] | None = None  # the last QoS 1 delivery in the group that is being committed
-        self._astray = 0  # couplings to entities that are not in the city
-        self._aggregator_epoch = 0
-        self._requests: queue.Queue[tuple[Callable[[], Any], Future[Any]]] = queue.Queue(maxsize=1000)
+        self._dispatch = Dispatch(self._routing, self._desk, self._inbox, self._orders, self._topics, self._publish)
         self._stopping = threading.Event()
         self._recovered = threading.Event()
         self._client = mqtt_client(
@@ -122,6 +109,7 @@ class Router:
             receive_maximum=RECEIVE_MAXIMUM,
             will=Will(topic=self._topics.status, payload=_status(plan.scenario.city, "lost")) if self._speaks else None,
         )
+        self._calls = Calls(wake=self._client.wake)
         self._committer = Committer(self._log, epoch, wake=self._client.wake, ended=_end_of_a_router)
         self._thread = threading.Thread(target=self._run, name="router", daemon=True)
         self._thread.start()
@@ -154,7 +142,7 @@ class Router:
                 if now - polled >= (TURN_S if self._routing.fresh else COMMIT_S):
                     self._links.turn(now)
                     polled = now
-                    self._serve()
+                    self._calls.serve()
                 if now - tidied >= 1.0:
                     tidied = now
                     if self._client.ready and not announced:
@@ -188,7 +176,7 @@ class Router:
             return max(committed + COMMIT_S - time.monotonic(), 0.0)
         if self._committer.busy:
             return COMMIT_S
-        return IDLE_S if self._links.idle and self._requests.empty() else COMMIT_S
+        return IDLE_S if self._links.idle and not self._calls.waiting else COMMIT_S
 
     def _commit(self, now: float) -> None:
         """Have all that has come written as one group, or acknowledge at once what needs no writing."""
@@ -246,7 +234,7 @@ class Router:
 
     def _finish(self) -> None:
         """Write what has come, keep everything, say goodbye."""
-        deadline = time.monotonic() + REQUEST_DEADLINE_S / 2
+        deadline = time.monotonic() + CALL_DEADLINE_S / 2
         while (self._committer.busy or self._due) and time.monotonic() < deadline and not self._committer.trouble:
             done = self._committer.done()
             if done is not None:
@@ -259,24 +247,6 @@ class Router:
         self._say_status("down")
         self._client.close()
         self._committer.stop()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                work, result = self._requests.get_nowait()
-            except queue.Empty:
-                return
-            try:
-                result.set_result(work())
-            except Exception as error:
-                result.set_exception(error)
-
-    def _ask(self, work: Callable[[], T]) -> T:
-        """Have the thread do something and wait for it, with a deadline."""
-        result: Future[T] = Future()
-        self._requests.put((work, result), timeout=REQUEST_DEADLINE_S)
-        self._client.wake()
-        return result.result(timeout=REQUEST_DEADLINE_S)
 
     # -- what becomes of it ------------------------------------------------------------------------------------
 
@@ -318,45 +288,18 @@ class Router:
         the last answer it has. A command handed over again, by its id, is not sent again. Raises StaleEpoch where an
         aggregator of a higher ``epoch`` has been here.
         """
-        if epoch and epoch < self._aggregator_epoch:
-            raise StaleEpoch(f"aggregator: epoch {epoch} is refused, epoch {self._aggregator_epoch} has taken over")
-        self._aggregator_epoch = max(epoch, self._aggregator_epoch)
-        return self._ask(lambda: self._exchange(commands, couplings, news, states, answered))
-
-    def _exchange(
-        self,
-        commands: Sequence[Outgoing],
-        couplings: Sequence[tuple[str, float, Mapping[str, Value]]],
-        news: Sequence[tuple[str, bytes]],
-        states: Sequence[tuple[str, bytes]],
-        answered: int,
-    ) -> Exchange:
-        now_s = self._inbox.city_now_s()
-        unsent = [command.id for command in commands if not self._orders.take(command)]
-        for entity, at_s, values in couplings:
-            if entity in self._inbox.number:
-                told = Told(at_s=at_s, values=listed(values))
-                self._routing.tell(self._inbox.number[entity], Channel.COUPLING, told, now_s)
-            else:
-                self._astray += 1
-                log.warning("a policy couples to %r, which is not in the city", entity)
-        channels = {"decision": self._topics.decision, "alert": self._topics.alert}
-        for channel, payload in news:
-            self._publish(channels[channel], payload)
-        for entity, payload in states:
-            self._publish(self._topics.state(entity), payload, retain=True)
-        self._desk.expire(now_s)
-        return Exchange(self._desk.answers_after(answered), unsent, self._inbox.latest_s())
+        self._dispatch.accept(epoch)
+        return self._calls.ask(lambda: self._dispatch.exchange(commands, couplings, news, states, answered))
 
     def ledger(self) -> Ledger:
         """The city's ledger; after a crash it waits until the twins have caught up with the log."""
         self._wait_until_recovered()
-        return self._ask(self._routing.ledger)
+        return self._calls.ask(self._routing.ledger)
 
     def ledger_by_entity(self) -> dict[str, Ledger]:
         """One ledger per entity, and one under "" for readings of nobody."""
         self._wait_until_recovered()
-        return reckoning.ledger_by_entity(self._ask, self._routing, self._links, REQUEST_DEADLINE_S)
+        return reckoning.ledger_by_entity(self._calls.ask, self._routing, self._links, CALL_DEADLINE_S)
 
     def _wait_until_recovered(self) -> None:
         if not self._recovered.wait(RECOVERY_DEADLINE_S):
@@ -364,7 +307,7 @@ class Router:
             raise TimeoutError(f"the city is still recovering: {len(behind)} twin actors behind, first {behind[:3]}")
 
     def status(self) -> dict[str, Any]:
-        return self._ask(self._status)
+        return self._calls.ask(self._status)
 
     def _status(self) -> dict[str, Any]:
         return {
@@ -383,7 +326,7 @@ class Router:
             "dead_letter_topics": dict(self._letters.last_topic),
             "open_commands": len(self._desk),
             "late_answers": self._desk.late,
-            "couplings_astray": self._astray,
+            "couplings_astray": self._dispatch.astray,
             "inputs_since_snapshot": self._memory.inputs_since,
             "log_offset": self._routing.committed_until,
             "uncommitted": self._routing.fresh + self._routing.committing,
@@ -394,15 +337,15 @@ class Router:
 
     def received_by_kind(self) -> dict[str, int]:
         """Readings ever received for the twins of each kind, usable or not."""
-        received = self._ask(lambda: list(self._routing.accounts.received))
+        received = self._calls.ask(lambda: list(self._routing.accounts.received))
         return reckoning.summed_by(self._kinds, received)
 
     def dead_letters(self, last: int, state: LetterState | None = None, reason: str = "") -> list[DeadLetter]:
-        return self._ask(lambda: self._letters.newest(last, state, reason))
+        return self._calls.ask(lambda: self._letters.newest(last, state, reason))
 
     def dead_letter(self, number: int) -> DeadLetter:
         """Raises KeyError."""
-        return self._ask(lambda: self._letters.one(number))
+        return self._calls.ask(lambda: self._letters.one(number))
 
     def replay_letter(self, number: int, payload: bytes | None, topic: str) -> None:
         """Take a dead letter in as if it had just been published, with another payload or topic if given.
@@ -418,7 +361,7 @@ class Router:
             return self._letters.mend(number)
 
         try:
-            self._ask(work).result(timeout=REQUEST_DEADLINE_S / 2)
+            self._calls.ask(work).result(timeout=CALL_DEADLINE_S / 2)
         except TimeoutError:
             raise TimeoutError(
                 f"dead letter {number} waits for the store, which does not take it now; it is marked replayed as soon "
@@ -427,16 +370,16 @@ class Router:
 
     def discard_letter(self, number: int) -> None:
         """Raises KeyError."""
-        self._ask(lambda: self._letters.settle(number, LetterState.DISCARDED))
+        self._calls.ask(lambda: self._letters.settle(number, LetterState.DISCARDED))
 
     def latest_s(self) -> float:
         """The newest device time that any twin has seen."""
-        return self._ask(self._inbox.latest_s)
+        return self._calls.ask(self._inbox.latest_s)
 
     def hold(self, actors: Sequence[str], for_s: float) -> dict[str, int]:
         """Send some twin actors nothing for a while, so that they can be moved; see ``Links.hold``."""
         until = time.monotonic() + for_s
-        return self._ask(lambda: {name: self._links.hold(name, until) for name in actors})
+        return self._calls.ask(lambda: {name: self._links.hold(name, until) for name in actors})
 
     def let_go(self, actors: Sequence[str]) -> None:
         """Their moves are over."""
@@ -445,7 +388,7 @@ class Router:
             for name in actors:
                 self._links.let_go(name, time.monotonic())
 
-        self._ask(work)
+        self._calls.ask(work)
 
     def keep(self) -> int:
         """Have the twins and this router save snapshots now. Returns the log's offset."""
@@ -454,12 +397,12 @@ class Router:
             self._save(time.monotonic())
             return self._routing.committed_until
 
-        return self._ask(work)
+        return self._calls.ask(work)
 
     def stop(self) -> None:
         """Write what has come, say goodbye to the broker and end the thread."""
         self._stopping.set()
-        self._thread.join(timeout=REQUEST_DEADLINE_S)
+        self._thread.join(timeout=CALL_DEADLINE_S)
 
 
 def _status(city: str, state: str) -> bytes:

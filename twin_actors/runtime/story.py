@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from twin_actors.core.columns import Layout
+from twin_actors.core.layout import Layout
 from twin_actors.core.simulation import Rows, SimulatedFleet
 from twin_actors.scenario.model import StoryStep
 

@@ -8,15 +8,16 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from twin_actors.core.calibration import Calibration, Parameters, calibrate, changes
+from twin_actors.core.calibration import Calibration, calibrate, changes
 from twin_actors.core.inputs import Batch
 from twin_actors.core.kind import Kind
+from twin_actors.core.parameters import Parameters
 from twin_actors.runtime import past
 from twin_actors.runtime.plan import CityPlan, attribute_matrix, noise_matrices
 from twin_actors.runtime.recording import Recording
 from twin_actors.scenario.model import Entity
 from twin_actors.store.base import Store
-from twin_actors.wire.decode import time_key
+from twin_actors.wire.identity import time_key
 
 __all__ = [
     "calibrate_entities",

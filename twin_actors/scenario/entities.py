@@ -14,10 +14,11 @@ import numpy as np
 from twin_actors.core.columns import Column
 from twin_actors.core.kind import Kind
 from twin_actors.scenario.catalogue import Catalogue
-from twin_actors.scenario.document import CsvEntities, Document, GeoJsonEntities, InlineEntity, PatternEntities
+from twin_actors.scenario.document import Document
 from twin_actors.scenario.errors import Path, key_text
 from twin_actors.scenario.model import Entity, Value
 from twin_actors.scenario.report import Report
+from twin_actors.scenario.sections.entities import CsvEntities, GeoJsonEntities, InlineEntity, PatternEntities
 from twin_actors.scenario.values import ValueFault, component_numbers, default_numbers, split_row
 from twin_actors.scenario.words import name_fault
 

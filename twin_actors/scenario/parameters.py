@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from twin_actors.core.columns import Field, Layout
+from twin_actors.core.columns import Field
 from twin_actors.core.kind import Kind
+from twin_actors.core.layout import Layout
 from twin_actors.scenario.catalogue import Catalogue
 from twin_actors.scenario.document import Document
 from twin_actors.scenario.errors import Path

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from twin_actors.core.columns import Column
-from twin_actors.scenario.document import Document, RelationEntry
+from twin_actors.scenario.document import Document
 from twin_actors.scenario.errors import Path
 from twin_actors.scenario.model import Entity, Relation
 from twin_actors.scenario.neighbours import nearest_places
 from twin_actors.scenario.report import Report
+from twin_actors.scenario.sections.entities import RelationEntry
 
 MOST_PAIRS = 2_000_000
 _GLOB = re.compile(r"[*?\[]")

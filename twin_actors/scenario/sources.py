@@ -10,21 +10,16 @@ from collections.abc import Mapping
 from pathlib import Path as FilePath
 from typing import Any
 
-from twin_actors.core.columns import Layout
 from twin_actors.core.kind import Kind
+from twin_actors.core.layout import Layout
 from twin_actors.scenario.catalogue import Catalogue
-from twin_actors.scenario.document import (
-    Document,
-    FieldSection,
-    ReplaySection,
-    SimulateEntry,
-    StoryEntry,
-)
+from twin_actors.scenario.document import Document
 from twin_actors.scenario.errors import Path
 from twin_actors.scenario.model import FieldMap, Fleet, Replay, Simulation, StoryStep, TimeColumns
 from twin_actors.scenario.names import entity_name
 from twin_actors.scenario.relations import Index
 from twin_actors.scenario.report import Report
+from twin_actors.scenario.sections.sources import FieldSection, ReplaySection, SimulateEntry, StoryEntry
 from twin_actors.scenario.settings import check_zone
 from twin_actors.scenario.values import ValueFault, by_row, check_row, component_numbers, split_row, unit_conversion
 

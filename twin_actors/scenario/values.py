@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from twin_actors.core.columns import Field, Layout
+from twin_actors.core.columns import Field
+from twin_actors.core.layout import Layout
 from twin_actors.core.units import conversion
 from twin_actors.scenario.errors import Path
 

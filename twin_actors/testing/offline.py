@@ -11,7 +11,7 @@ from twin_actors.core.inputs import Batch
 from twin_actors.core.kind import Kind
 from twin_actors.core.table import TwinTable
 from twin_actors.runtime.recording import Recording
-from twin_actors.wire.decode import time_key
+from twin_actors.wire.identity import time_key
 
 
 def offline_twins(recording: Recording, kind: Kind, ids: Sequence[str], attributes: Column) -> TwinTable:

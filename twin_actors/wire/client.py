@@ -12,7 +12,8 @@ import time
 from typing import Self
 
 from twin_actors.wire.address import BrokerAddress, BrokerUnreachable
-from twin_actors.wire.connection import Connection, Receive, Will
+from twin_actors.wire.connection import Connection, Receive
+from twin_actors.wire.greeting import Will
 
 __all__ = ["BrokerAddress", "BrokerUnreachable", "MqttClient", "Receive", "Will"]
 
@@ -104,8 +105,7 @@ class MqttClient(Connection):
             self._thread.join(deadline_s + self._connect_timeout_s)
         with self._lock:
             self._hang_up(politely=self._connected)
-            self._wake_in.close()
-            self._wake_out.close()
+            self._wakeup.close()
 
     def drop(self) -> None:
         """Cut the connection without a word, as a failing network would; it comes back by itself."""
@@ -127,14 +127,14 @@ class MqttClient(Connection):
         """Come back after ``pause``."""
         with self._lock:
             self.paused = False
-            self._next_attempt_s = 0.0
+            self._redial.at_once()
 
     def wake(self) -> None:
         """End the ``step`` under way in another thread."""
         try:
-            self._wake_out.send(b"x")
+            self._wakeup.ring()
         except OSError:
-            return  # it is about to wake up anyway, or closed
+            return  # closed
 
     def __enter__(self) -> Self:
         return self.start()
@@ -181,18 +181,12 @@ class MqttClient(Connection):
         Returns how many; 0, and counted, when they came on an earlier connection, whose deliveries the broker repeats.
         """
         with self._lock:
-            if connection != self.connection or mid not in self._held:
+            if connection != self.connection or mid not in self._deliveries:
                 self.stale_acknowledgements += 1
                 return 0
             if not self._connected:
                 return 0
-            mids = []
-            while self._unacknowledged:
-                oldest = self._unacknowledged.popleft()
-                self._held.discard(oldest)
-                mids.append(oldest)
-                if oldest == mid:
-                    break
+            mids = self._deliveries.take_until(mid)
             self._client.acknowledge(mids)
             if self._client.want_write():
                 self._wake()

@@ -3,57 +3,38 @@
 from __future__ import annotations
 
 import logging
-import random
 import select
 import socket
 import ssl
 import threading
 import time
-import weakref
-from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
-from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.enums import MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from twin_actors.wire.address import BrokerAddress, explain_failure, explain_refusal
-from twin_actors.wire.buffered import BufferedClient, PlainClient, client_class
+from twin_actors.wire.buffered import BufferedClient, PlainClient
+from twin_actors.wire.deliveries import Deliveries
+from twin_actors.wire.greeting import Greeting, Will
 from twin_actors.wire.outbox import MOST_INFLIGHT, Outbox
+from twin_actors.wire.redial import Redial
+from twin_actors.wire.wakeup import Wakeup
 
 Receive: TypeAlias = Callable[[str, bytes, int, int, int], None]
 """``receive(topic, payload, qos, mid, connection)``; the topic is empty where the sender's was not UTF-8."""
 
 logger = logging.getLogger(__name__)
 
-_FIRST_DELAY_S: Final = 0.2
-_LONGEST_DELAY_S: Final = 10.0
 _CONNACK_WITHIN_S: Final = 5.0
 _BURST: Final = 256  # messages read in one step before others get their turn
 _MISC_EVERY_S: Final = 0.25
 _UNSUPPORTED_PROTOCOL: Final = 132
 _SESSION_TAKEN_OVER: Final = 142
-_FORGET_PROTOCOL_AFTER: Final = 3  # closings before CONNACK until the known version of MQTT is doubted
 _OK: Final = MQTTErrorCode.MQTT_ERR_SUCCESS
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Will:
-    """What the broker publishes for a client that vanishes without a word."""
-
-    topic: str
-    payload: bytes
-    qos: int = 1
-    retain: bool = True
-
-
-def _close_both(one: socket.socket, other: socket.socket) -> None:
-    one.close()
-    other.close()
 
 
 class Connection:
@@ -75,17 +56,19 @@ class Connection:
         max_inflight: int = 1_000,
         connect_timeout_s: float = 3.0,
     ) -> None:
-        if not clean_start and not client_id:
-            raise ValueError("clean_start=False needs a client_id: the broker keeps the session under that name")
+        self._greeting = Greeting(
+            client_id=client_id,
+            clean_start=clean_start,
+            session_expiry_s=session_expiry_s,
+            manual_ack=manual_ack,
+            receive_maximum=receive_maximum,
+            will=will,
+        )
         self.address = address
         self.client_id = client_id
         self._receive = receive
         self._subscriptions = dict(subscriptions)
-        self._clean_start = clean_start
-        self._session_expiry_s = session_expiry_s
         self._manual_ack = manual_ack
-        self._receive_maximum = receive_maximum
-        self._will = will
         self._outbox = Outbox(max_queued, max_inflight)
         self._connect_timeout_s = connect_timeout_s
         self._tls = address.tls_context() if address.tls else None
@@ -94,23 +77,17 @@ class Connection:
         self.last_error = ""
         self.received = 0
         self.stale_acknowledgements = 0
-        self.failed_attempts = 0
         self.callback_errors = 0
         self.paused = False
 
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
-        self._protocol = MQTTProtocolVersion.MQTTv311 if address.protocol == "3.1.1" else MQTTProtocolVersion.MQTTv5
-        self._protocol_known = address.protocol != "auto"
+        self._redial = Redial(address.protocol)
         self._connected = False
         self._greeted = False  # the broker answered the CONNECT under way, with yes or no
         self._subscribing: set[int] = set()
-        self._unacknowledged: deque[int] = deque()  # QoS 1 deliveries in the order of arrival
-        self._held: set[int] = set()
+        self._deliveries = Deliveries()
         self._failure: Exception | None = None
-        self._attempts = 0
-        self._closed_early = 0
-        self._next_attempt_s = 0.0
         self._opened_s = 0.0
         self._misc_s = 0.0
         self._poll: select.poll | None = None
@@ -118,10 +95,7 @@ class Connection:
         self._thread: threading.Thread | None = None
         self._stopping = False
         self._closed = False
-        self._wake_in, self._wake_out = socket.socketpair()
-        self._wake_in.setblocking(False)
-        self._wake_out.setblocking(False)
-        weakref.finalize(self, _close_both, self._wake_in, self._wake_out)  # a client may be forgotten unclosed
+        self._wakeup = Wakeup()
         self._client = self._new_client()
 
     @property
@@ -141,7 +115,12 @@ class Connection:
     @property
     def protocol(self) -> str:
         """The version of MQTT in use or tried next: "5" or "3.1.1"."""
-        return "5" if self._protocol == MQTTProtocolVersion.MQTTv5 else "3.1.1"
+        return "5" if self._redial.version == MQTTProtocolVersion.MQTTv5 else "3.1.1"
+
+    @property
+    def failed_attempts(self) -> int:
+        """Connections that did not come about, or were lost."""
+        return self._redial.failed
 
     def fileno(self) -> int:
         """The socket to watch from outside; -1 while there is none."""
@@ -166,13 +145,13 @@ class Connection:
             poller = self._poll
         if poller is None:
             if wait_s > 0:
-                select.select([self._wake_in], [], [], wait_s)
-            self._drain_wake()
+                select.select([self._wakeup], [], [], wait_s)
+            self._wakeup.drain()
             return 0
         events = dict(poller.poll(max(wait_s, 0.0) * 1000.0))
         with self._lock:
-            if events.pop(self._wake_in.fileno(), 0):
-                self._drain_wake()
+            if events.pop(self._wakeup.fileno(), 0):
+                self._wakeup.drain()
             self._serve(bool(events))
             failure, self._failure = self._failure, None
         if failure is not None:
@@ -180,74 +159,40 @@ class Connection:
         return self.received - before
 
     def _new_client(self) -> BufferedClient | PlainClient:
-        v5 = self._protocol == MQTTProtocolVersion.MQTTv5
-        client = client_class()(
-            CallbackAPIVersion.VERSION2,
-            client_id=self.client_id,
-            clean_session=None if v5 else self._clean_start,
-            protocol=self._protocol,
-            reconnect_on_failure=False,  # the engine here reconnects; paho would go down to MQTT 3.1
-            manual_ack=self._manual_ack,
-        )
-        client.connect_timeout = self._connect_timeout_s
-        client.max_inflight_messages = 0  # the window is kept here, where the broker's own limit is known
+        client = self._greeting.client(self.address, self._redial.version, self._tls, self._connect_timeout_s)
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
         client.on_subscribe = self._on_subscribe
         client.on_socket_open = self._on_socket_open
         client.on_socket_close = self._on_socket_close
-        if self.address.username is not None:
-            client.username_pw_set(self.address.username, self.address.password)
-        if self._tls is not None:
-            client.tls_set_context(self._tls)
-        if self._will is not None:
-            client.will_set(self._will.topic, self._will.payload, self._will.qos, self._will.retain)
         return client
 
     def _reconnect_if_due(self) -> None:
-        if self._stopping or self.paused or time.monotonic() < self._next_attempt_s:
+        if self._stopping or self.paused or not self._redial.due:
             return
         self._greeted = False
         self._opened_s = time.monotonic()
-        address = self.address
         try:
-            if self._protocol == MQTTProtocolVersion.MQTTv5:
-                properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho's own
-                if not self._clean_start:
-                    properties.SessionExpiryInterval = self._session_expiry_s
-                if self._receive_maximum is not None:
-                    properties.ReceiveMaximum = self._receive_maximum
-                self._client.connect(
-                    address.host,
-                    address.port,
-                    address.keepalive_s,
-                    clean_start=self._clean_start,
-                    properties=properties,
-                )
-            else:
-                self._client.connect(address.host, address.port, address.keepalive_s)
+            self._greeting.connect(self._client, self.address, self._redial.version)
         except (OSError, ValueError) as error:  # a certificate for another host is a ValueError as well
             if self._tls is not None:
                 self._tls.close_last()
             failure = error if isinstance(error, OSError) else OSError(str(error))
-            self._attempt_failed(explain_failure(address, failure))
+            self._attempt_failed(explain_failure(self.address, failure))
 
     def _attempt_failed(self, why: str) -> None:
         if why != self.last_error:
             logger.warning("%s", why)
         self.last_error = why
-        self.failed_attempts += 1
-        delay_s = min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2.0 ** min(self._attempts, 10))
-        self._attempts += 1
-        self._next_attempt_s = time.monotonic() + delay_s * random.uniform(0.5, 1.0)
+        self._redial.put_off()
         self._changed.notify_all()
 
     def _prepare_wait(self, timeout_s: float) -> float:
         """Adjust what is polled for; the time to wait, which ends early for a retry or for bytes held by TLS."""
         sock = self._client.socket()
         if sock is None or self._poll is None:
-            return min(timeout_s, max(self._next_attempt_s - time.monotonic(), 0.0))
+            return min(timeout_s, self._redial.wait_s)
         wants = self._client.want_write()
         if wants != self._polled_for_write:
             self._poll.modify(sock.fileno(), select.POLLIN | (select.POLLOUT if wants else 0))
@@ -311,23 +256,13 @@ class Connection:
     def _lost(self) -> None:
         self._connected = False
         self._subscribing.clear()
-        self._unacknowledged.clear()
-        self._held.clear()
+        self._deliveries.clear()
         self._outbox.disconnected()
         self._changed.notify_all()
 
     def _wake(self) -> None:
         if self._thread is not None and threading.current_thread() is not self._thread:
-            try:
-                self._wake_out.send(b"x")
-            except BlockingIOError:
-                return  # it is about to wake up anyway
-
-    def _drain_wake(self) -> None:
-        try:
-            self._wake_in.recv(4096)
-        except BlockingIOError:
-            return
+            self._wakeup.ring()
 
     # -- callbacks of paho, under the lock --------------------------------------------------------------------------
 
@@ -336,7 +271,7 @@ class Connection:
         self._client.forget_buffer()
         self._poll = select.poll()
         self._poll.register(sock.fileno(), select.POLLIN)
-        self._poll.register(self._wake_in.fileno(), select.POLLIN)
+        self._poll.register(self._wakeup.fileno(), select.POLLIN)
         self._polled_for_write = False
 
     def _on_socket_close(self, client: paho.Client, userdata: Any, sock: Any) -> None:
@@ -347,19 +282,16 @@ class Connection:
     ) -> None:
         self._greeted = True
         if reason.is_failure:
-            if reason.value == _UNSUPPORTED_PROTOCOL and not self._protocol_known:
+            if reason.value == _UNSUPPORTED_PROTOCOL and not self._redial.version_known:
                 self._greeted = False  # on_disconnect, which follows, tries the other version
                 return
             self._attempt_failed(explain_refusal(self.address, reason.value, reason.getName()))
             return
         if self._manual_ack:
-            self._unacknowledged.clear()
-            self._held.clear()
+            self._deliveries.clear()
         self.connection += 1
         self._connected = True
-        self._protocol_known = True
-        self._closed_early = self._attempts = 0
-        self._next_attempt_s = 0.0
+        self._redial.succeeded()
         self.last_error = ""
         self._outbox.connected(getattr(properties, "ReceiveMaximum", MOST_INFLIGHT))
         self._subscribing.clear()
@@ -384,18 +316,9 @@ class Connection:
 
     def _closed_before_greeting(self) -> None:
         """A broker that speaks 3.1.1 only may say so, or just hang up; so may one that is being shut down."""
-        self._closed_early += 1
-        if self.address.protocol == "auto" and self._closed_early >= _FORGET_PROTOCOL_AFTER:
-            self._protocol_known = False
-        other = {
-            MQTTProtocolVersion.MQTTv5: MQTTProtocolVersion.MQTTv311,
-            MQTTProtocolVersion.MQTTv311: MQTTProtocolVersion.MQTTv5,
-        }
-        switch = not self._protocol_known
-        first_try = switch and self._protocol == MQTTProtocolVersion.MQTTv5 and self._closed_early == 1
-        if switch:
+        switched, first_try = self._redial.hung_up_on()
+        if switched:
             self._outbox.take_back(self._client)
-            self._protocol = other[self._protocol]
             self._client = self._new_client()
         if first_try:
             return  # no delay: the usual greeting of an older broker
@@ -448,8 +371,7 @@ class Connection:
     def _deliver(self, topic: str, payload: bytes, qos: int, mid: int) -> None:
         self.received += 1
         if qos and self._manual_ack:
-            self._unacknowledged.append(mid)
-            self._held.add(mid)
+            self._deliveries.add(mid)
         if self._receive is None:
             return
         try:

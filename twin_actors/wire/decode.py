@@ -2,70 +2,37 @@
 
 One msgspec decoder of a generated struct per kind does the parsing and typing in C; numpy turns a whole batch into
 columns at once. Python runs per reading only to hand objects from one to the other.
-
-**Identity.** ``key`` is a signed 64-bit number in three families that cannot collide:
-
-- from the sequence number, where the device sends one: ``(crc32(boot) << 31 | seq mod 2**31) − 2**63``, always
-  negative (``boot`` counts as empty text where it is not sent);
-- else from the device's time: ``source << 52 | µs since 1970``, never negative, for sources up to 2,046 and times up
-  to the year 2112;
-- ``NO_IDENTITY`` (2**63 − 1) where the device sends neither, or only a time relative to our clock. Such readings are
-  delivered at least once: a redelivery cannot be told from a new reading.
 """
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from functools import lru_cache
-from itertools import chain
-from typing import Annotated, Any, Final
-from zlib import crc32
+from typing import Any
 
 import msgspec
 import numpy as np
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import UNSET, Raw
 from numpy.typing import NDArray
 
-from twin_actors.core.columns import NAN, Reading
+from twin_actors.core.columns import Reading
 from twin_actors.wire.elements import CANNOT_DECODE, MAX_PAYLOAD_BYTES, Payload, elements, is_list, is_senml
-from twin_actors.wire.faults import explain, nearest_field, parse_time, seconds, unknown_name
-from twin_actors.wire.fields import FieldMap, Slot, slots_of
+from twin_actors.wire.faults import explain, nearest_field, parse_time, unknown_name
+from twin_actors.wire.fields import FieldMap, Slot
+from twin_actors.wire.identity import (
+    LATEST_S,
+    MOST_SOURCES,
+    NEAR_S,
+    NO_IDENTITY,
+    Floats,
+    Integers,
+    number,
+    time_fault,
+    times,
+)
 from twin_actors.wire.reasons import Reason, Rejected, brief
 from twin_actors.wire.senml import SenmlFault, UnknownUnit, resolve, unit_conversion
-
-__all__ = ["NO_IDENTITY", "Decoded", "FieldMap", "ReadingDecoder", "sequence_key", "time_key"]
-
-Integers = NDArray[np.int64]
-Floats = NDArray[np.float64]
-
-NO_IDENTITY: Final = 2**63 - 1
-LATEST_S: Final = 2**52 / 1e6  # the microseconds of a key end on 2112-09-17
-MOST_SOURCES: Final = 2**11 - 1
-_SEQ_BITS: Final = 31
-_TIME_BITS: Final = 52
-_INT64_MIN: Final = -(2**63)
-_NEAR_S: Final = 30 * 86_400.0  # a ts this near to our clock in seconds was not meant in milliseconds
-
-SequenceNumber = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-_Boot = Annotated[int, msgspec.Meta(ge=_INT64_MIN, le=2**63 - 1)]
-
-
-@lru_cache(maxsize=4096)
-def _boot_number(boot: str | int) -> int:
-    return crc32(str(boot).encode())
-
-
-def sequence_key(boot: str | int | None, seq: int) -> int:
-    """The identity of a reading with a sequence number; see the module's text."""
-    return ((0 if boot is None else _boot_number(boot)) << _SEQ_BITS | seq & (2**_SEQ_BITS - 1)) + _INT64_MIN
-
-
-def time_key(source: int, observed_at_s: float) -> int:
-    """The identity of a reading without a sequence number but with the device's time."""
-    return source << _TIME_BITS | round(observed_at_s * 1e6)
+from twin_actors.wire.structs import Structs, sequence, stamps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,34 +87,11 @@ class ReadingDecoder:
 
     def __init__(self, reading: type[Reading], fields: Mapping[str, FieldMap] | None = None) -> None:
         self.reading = reading
-        self._slots = slots_of(reading, fields)
-        self._rows = reading.layout.rows
-        self._known = [slot.key for slot in self._slots]
-        names = {slot.name: slot.key for slot in self._slots}
-        declared = [(slot.name, slot.type, slot.default) for slot in self._slots]
-        self._values_type = msgspec.defstruct("Values", declared, rename=names, gc=False)
-        envelope = [
-            ("ts", float | datetime | None, NAN),
-            ("seq", SequenceNumber | None, -1),
-            ("boot", str | _Boot | None, None),
-            ("values", self._values_type | UnsetType, UNSET),
-            ("n", Raw | UnsetType, UNSET),
-            ("bn", Raw | UnsetType, UNSET),
-        ]
-        self._message_type = msgspec.defstruct("Message", [*envelope, *declared], rename=names, gc=False)
-        self.element_type = msgspec.defstruct(
-            "Element", [("entity", str), *envelope, *declared], rename=names, gc=False
-        )
-        """An element of a gateway's list, which names its entity; see ``taken``."""
-        self._decode_one = msgspec.json.Decoder(self._message_type).decode
-        self._decode_many = msgspec.json.Decoder(list[self._message_type]).decode  # type: ignore[name-defined]
-        self._scalars = [slot for slot in self._slots if slot.scalar]
-        self._vectors = [slot for slot in self._slots if not slot.scalar]
-        self._scalar_rows = np.array([slot.start for slot in self._scalars], dtype=np.intp)
-        self._scalars_fill_rows = self._scalar_rows.tolist() == list(range(self._rows))
-        self._get_scalars = operator.attrgetter(*(s.name for s in self._scalars)) if self._scalars else None
-        self._scaled = any(slot.factor != 1.0 or slot.offset != 0.0 for slot in self._slots)
-        self._senml_places = {name: place for slot in self._slots for name, place in slot.senml_names()}
+        self.structs = structs = Structs(reading, fields)
+        self._known = [slot.key for slot in structs.slots]
+        self._decode_one = msgspec.json.Decoder(structs.message_type).decode
+        self._decode_many = msgspec.json.Decoder(list[structs.message_type]).decode  # type: ignore[name-defined]
+        self._senml_places = {name: place for slot in structs.slots for name, place in slot.senml_names()}
 
     def decode(self, payloads: Sequence[Payload], received_at_s: Floats, sources: Sequence[int]) -> Decoded:
         """All readings of ``m`` payloads; ``received_at_s`` (m,) in s, ``sources`` (m,) small numbers of topics.
@@ -244,8 +188,8 @@ class ReadingDecoder:
                 value = (value * factor + offset - slot.offset) / slot.factor
             if not found.fixed:
                 batch.clockless.append(len(batch.structs))
-            values = self._values_type(**{slot.name: slot.one_of(component, value)})
-            batch.add(self._message_type(ts=found.time_s * 1000.0, values=values), index, found.element)
+            values = self.structs.values_type(**{slot.name: slot.one_of(component, value)})
+            batch.add(self.structs.message_type(ts=found.time_s * 1000.0, values=values), index, found.element)
             batch.converted = True
         if not readings:
             batch.reject(index, 0, (Reason.EMPTY, "a SenML pack without any value"))
@@ -271,7 +215,7 @@ class ReadingDecoder:
             if parsed is None:
                 return None
             envelope = {key: value for key, value in said.items() if key not in ("n", "bn")}
-            return msgspec.convert({**envelope, "ts": parsed}, self._message_type)
+            return msgspec.convert({**envelope, "ts": parsed}, self.structs.message_type)
         except CANNOT_DECODE:
             return None
 
@@ -279,19 +223,19 @@ class ReadingDecoder:
         self, batch: _Batch, message: Integers, element: Integers, received_at_s: Floats, sources: Sequence[int]
     ) -> Decoded:
         structs = batch.structs
-        matrix = self._matrix([s if s.values is UNSET else s.values for s in structs])
-        ts = _stamps(structs)
+        matrix = self.structs.matrix(structs)
+        ts = stamps(structs)
         received = np.asarray(received_at_s, dtype=np.float64)[message]
         source = np.asarray(sources, dtype=np.int64)
         if source.size and (source.min() < 0 or source.max() >= MOST_SOURCES):
             raise ValueError(f"sources lie between 0 and {MOST_SOURCES - 1}, not {source.min()} … {source.max()}")
-        observed, timed, readable, key = _times(ts, received, source[message])
+        observed, timed, readable, key = times(ts, received, source[message])
         key[batch.clockless] = NO_IDENTITY
-        seq, boot = self._sequence(structs)
-        _number(key, seq, boot)
+        seq, boot = sequence(structs)
+        number(key, seq, boot)
 
         good = (matrix == matrix).any(axis=0) & readable
-        if self._scaled or batch.converted:
+        if self.structs.scaled or batch.converted:
             good &= ~np.isinf(matrix).any(axis=0)
         if not good.all():
             self._reject(batch, np.flatnonzero(~good), matrix, readable, ts, received, message, element)
@@ -310,69 +254,16 @@ class ReadingDecoder:
             rejected=batch.rejected,
         )
 
-    def _matrix(self, values: list[Any]) -> Floats:
-        total = len(values)
-        matrix = np.full((self._rows, total), NAN)
-        if self._get_scalars is not None:
-            width = len(self._scalars)
-            said = map(self._get_scalars, values)
-            flat = said if width == 1 else chain.from_iterable(said)
-            block = np.fromiter(flat, np.float64, total * width).reshape(total, width).T
-            if self._scalars_fill_rows:
-                matrix[...] = block
-            else:
-                matrix[self._scalar_rows] = block
-        for slot in self._vectors:
-            matrix[slot.start : slot.start + slot.size] = slot.block(values)
-        if self._scaled:
-            for slot in self._slots:
-                rows = matrix[slot.start : slot.start + slot.size]
-                with np.errstate(over="ignore"):  # an overflow is found and rejected as not finite
-                    rows *= slot.factor
-                    rows += slot.offset
-        return matrix
-
-    @property
-    def slots(self) -> list[Slot]:
-        """Which name in a payload fills which rows."""
-        return self._slots
-
-    def taken(self, structs: list[Any]) -> tuple[Floats, Floats, Integers | None, NDArray[np.bool_] | None]:
-        """Structs of ``element_type`` as columns: times in ms, values (rows, r), sequence numbers (None: none has one),
-        and which of them name a boot (None: none does)."""
-        matrix = self._matrix([s if s.values is UNSET else s.values for s in structs])
-        ts = _stamps(structs)
-        seq: Integers | None = None
-        said = [s.seq for s in structs]
-        if said.count(-1) != len(said):
-            seq = np.fromiter((-1 if s is None else s for s in said), np.int64, len(said))
-        boots = [s.boot for s in structs]
-        if boots.count(None) == len(boots):
-            return ts, matrix, seq, None
-        return ts, matrix, seq, np.array([boot is not None for boot in boots])
-
-    def rows_of(self, fields: Sequence[tuple[str, int]]) -> NDArray[np.intp] | None:
-        """The rows that fields (name, components; 0: a single number) fill, in their order; None where one does not
-        fit the reading, as in a log that was written for another version of its kind."""
-        slots = {slot.key: slot for slot in self._slots}
-        rows: list[int] = []
-        for name, size in fields:
-            slot = slots.get(name)
-            if slot is None or size != (0 if slot.scalar else slot.size) or self._scaled:
-                return None
-            rows += range(slot.start, slot.start + slot.size)
-        return np.array(rows, np.intp)
-
     def columns(
         self, values: Floats, ts_ms: Floats, seq: Integers | None, received_at_s: Floats, sources: Integers
     ) -> Decoded:
         """Readings that stand in columns already, ``values (rows, r)``, as ``decode`` gives them: the same identities
         and times. What says nothing, or has a time that cannot be read, is not for here: see ``sound``.
         """
-        observed, timed, _, key = _times(ts_ms, received_at_s, sources)
+        observed, timed, _, key = times(ts_ms, received_at_s, sources)
         boot = np.full(len(ts_ms), -1, np.int64)
         seq = boot if seq is None else seq
-        _number(key, seq, boot)
+        number(key, seq, boot)
         place = np.arange(len(ts_ms))
         return Decoded(
             values=values, observed_at_s=observed, timed=timed, message=place, element=np.zeros_like(place),
@@ -383,28 +274,15 @@ class ReadingDecoder:
     def all_sound(values: Floats, ts_ms: Floats, received_at_s: float) -> bool:
         """Whether ``sound`` is sure to hold for all of them: every value is said, and every time."""
         first_s, last_s = ts_ms.min() / 1000.0, ts_ms.max() / 1000.0  # NaN where one is
-        far = last_s * 1000.0 < received_at_s - _NEAR_S or first_s * 1000.0 > received_at_s + _NEAR_S
+        far = last_s * 1000.0 < received_at_s - NEAR_S or first_s * 1000.0 > received_at_s + NEAR_S
         return bool(first_s >= 0.0 and last_s < LATEST_S and far and values.min(initial=0.0) <= 0.0)
 
     @staticmethod
     def sound(values: Floats, ts_ms: Floats, received_at_s: float) -> NDArray[np.bool_]:
         """Which of such readings ``decode`` would accept."""
         received = np.full(len(ts_ms), received_at_s)
-        _, _, readable, _ = _times(ts_ms, received, np.zeros(len(ts_ms), np.int64))
+        _, _, readable, _ = times(ts_ms, received, np.zeros(len(ts_ms), np.int64))
         return (values == values).any(axis=0) & readable
-
-    @staticmethod
-    def _sequence(structs: list[Any]) -> tuple[Integers, Integers]:
-        """Sequence numbers and boots, -1 where there are none."""
-        total = len(structs)
-        said = [s.seq for s in structs]
-        boots = [s.boot for s in structs]
-        seq = np.fromiter((-1 if s is None else s for s in said), np.int64, total)
-        if boots.count(None) == total:
-            boot = np.full(total, -1, dtype=np.int64)
-        else:
-            boot = np.array([-1 if b is None else _boot_number(b) for b in boots], dtype=np.int64)
-        return seq, boot
 
     def _reject(
         self,
@@ -432,41 +310,4 @@ class ReadingDecoder:
                     encoded = parts[index][place]
                 batch.reject(index, place, nearest_field(bytes(encoded), self._known))
             else:
-                batch.reject(index, place, (Reason.BAD_TIME, _time_fault(ts[position], received[position])))
-
-
-def _stamps(structs: list[Any]) -> Floats:
-    """The devices' times in ms, NaN where they sent none."""
-    stamps = [s.ts for s in structs]
-    try:
-        return np.fromiter(stamps, np.float64, len(stamps))
-    except TypeError:  # some times are text
-        return np.array([seconds(t) * 1e3 if isinstance(t, datetime) else t for t in stamps], dtype=np.float64)
-
-
-def _times(
-    ts: Floats, received: Floats, source: Integers
-) -> tuple[Floats, NDArray[np.bool_], NDArray[np.bool_], Integers]:
-    """When readings were observed, which say so, which times can be read, and identities by time."""
-    timed = ts == ts
-    observed = np.where(timed, ts / 1000.0, received)
-    readable = (observed >= 0.0) & (observed < LATEST_S) & ~(timed & (np.abs(ts - received) < _NEAR_S))
-    micros = np.rint(np.where(readable, observed, 0.0) * 1e6).astype(np.int64)
-    return observed, timed, readable, np.where(timed, source << _TIME_BITS | micros, NO_IDENTITY)
-
-
-def _number(key: Integers, seq: Integers, boot: Integers) -> None:
-    """Put identities by sequence number in place of those by time."""
-    numbered = seq >= 0
-    if numbered.any():
-        family = (np.maximum(boot, 0) << _SEQ_BITS | seq & (2**_SEQ_BITS - 1)) + _INT64_MIN
-        np.copyto(key, family, where=numbered)
-
-
-def _time_fault(ts: float, received_at_s: float) -> str:
-    if abs(ts - received_at_s) < _NEAR_S:
-        return f"ts {ts:.0f} is in seconds: multiply it by 1,000"
-    for unit, per_ms in (("microseconds", 1e3), ("nanoseconds", 1e6)):
-        if abs(ts / per_ms / 1000.0 - received_at_s) < _NEAR_S:
-            return f"ts {ts:.0f} is in {unit}: divide it by {per_ms:,.0f}"
-    return f"ts {ts:g} ms is before 1970 or after 2112"
+                batch.reject(index, place, (Reason.BAD_TIME, time_fault(ts[position], received[position])))

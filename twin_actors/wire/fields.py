@@ -12,7 +12,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from twin_actors.core.columns import NAN, Field, Layout, Reading
+from twin_actors.core.columns import NAN, Field, Reading
+from twin_actors.core.layout import Layout
 
 ENVELOPE: Final = frozenset({"ts", "seq", "boot", "values", "n", "bn", "entity"})
 """Names that mean something else in a payload (n and bn mark a SenML pack, entity an element of a gateway's list) and

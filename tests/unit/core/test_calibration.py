@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from twin_actors.core.calibration import Calibration, Parameters, calibrate, changes
+from twin_actors.core.calibration import Calibration, calibrate, changes
 from twin_actors.core.columns import Attributes, Axis, Column, Reading, State, attribute, reading, state
 from twin_actors.core.inputs import Batch
 from twin_actors.core.kind import Kind, Step
+from twin_actors.core.parameters import Parameters
 
 
 class PotAttributes(Attributes):

@@ -21,7 +21,6 @@ from twin_actors.core.columns import (
     Couplings,
     Drivers,
     Field,
-    Layout,
     Reading,
     Role,
     State,
@@ -37,6 +36,7 @@ from twin_actors.core.columns import (
     running_total,
     state,
 )
+from twin_actors.core.layout import Layout
 
 SIDE = Axis("side", ("left", "right"))
 

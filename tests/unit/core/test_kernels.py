@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from twin_actors.core.kernels import FOLDER, VARIABLE, dense_rows, kernels, load, pointer, rows
+from tests.unit.core.streams import joined, tanks, told
+from tests.unit.core.toy import JOINT, TANK
+from twin_actors.core.kernels import FOLDER, VARIABLE, WrongArray, dense_rows, kernels, load, pointer, rows
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -108,7 +110,31 @@ def test_rows_are_made_dense_only_where_they_are_not():
 
 def test_what_a_kernel_would_misread_is_refused():
     block = np.arange(24.0).reshape(4, 6)
-    with pytest.raises(ValueError, match="not dense"):
+    with pytest.raises(WrongArray, match="not dense"):
         rows(block[:, ::2])
-    with pytest.raises(ValueError, match="in one piece"):
+    with pytest.raises(WrongArray, match="in one piece"):
         pointer(block[:, :3])
+
+
+@pytest.mark.skipif(kernels().loops is None, reason=kernels().says)
+@pytest.mark.parametrize("kind", [TANK, JOINT], ids=["diagonal", "joint"])
+def test_a_wrong_array_is_no_failure_of_the_model(kind):
+    table = tanks(3, kind)
+    table.x = np.repeat(table.x, 2, axis=1)[:, ::2]  # the same numbers, with gaps between them: alone, none would show
+    with pytest.raises(WrongArray, match="not dense"):
+        table.apply(joined(*(told(1_780_000_000.0, level=3.0, twin=twin) for twin in range(3))))
+    assert not table.model_errors.any()
+    assert not table.failures
+
+
+def test_without_a_compiler_a_package_of_one_is_required_unless_kernels_are_off(monkeypatch):
+    """Pip has no optional requirements of a build: whose index lacks the package must find the way around it."""
+    hook = build_hook().KernelHook(str(ROOT), {}, None, None, str(ROOT), "wheel")
+    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.setenv("CC", "no-such-compiler")
+    (required,) = hook.dependencies()
+    monkeypatch.setenv(VARIABLE, "off")
+    assert hook.dependencies() == []
+    page = (ROOT / "docs/operations.md").read_text()
+    assert f"No matching distribution found for {required}" in page  # as pip says it
+    assert f"{VARIABLE}=off pip install" in page

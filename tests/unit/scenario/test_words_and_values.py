@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic_core import PydanticCustomError
 
-from twin_actors.core.columns import Attributes, Axis, Column, Layout, attribute
+from twin_actors.core.columns import Attributes, Axis, Column, attribute
+from twin_actors.core.layout import Layout
 from twin_actors.scenario.errors import Problem, ScenarioError, key_text, nearest
 from twin_actors.scenario.neighbours import nearest_places
 from twin_actors.scenario.values import ValueFault, by_row, check_row, component_numbers

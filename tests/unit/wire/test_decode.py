@@ -15,8 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twin_actors.core.columns import Axis, Column, Reading, reading
-from twin_actors.wire.decode import NO_IDENTITY, Decoded, FieldMap, ReadingDecoder, sequence_key, time_key
+from twin_actors.wire.decode import Decoded, ReadingDecoder
 from twin_actors.wire.elements import count_readings
+from twin_actors.wire.fields import FieldMap
+from twin_actors.wire.identity import NO_IDENTITY, sequence_key, time_key
 from twin_actors.wire.messages import encode_reading
 from twin_actors.wire.reasons import Reason
 

@@ -17,7 +17,8 @@ from tests.chaos.mutations import broken_bytes, broken_document
 from tests.unit.wire.test_decode import AIR, DECODER, MS, NOW_S, payload_of
 from twin_actors.store import bundles
 from twin_actors.wire.decode import ReadingDecoder
-from twin_actors.wire.gateway import GatewayDecoder, Message
+from twin_actors.wire.gateway import GatewayDecoder
+from twin_actors.wire.gateway_elements import Message
 
 ENTITIES = ("meter/a", "meter/b", "meter/c", "air/x", "air/y")
 NUMBER = {entity: number for number, entity in enumerate(ENTITIES)}

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from twin_actors.core.columns import Column, Layout
+from twin_actors.core.columns import Column
 from twin_actors.core.forecasts.methods import Method
 from twin_actors.core.forecasts.predicted import Predicted, default_methods, predicted
 from twin_actors.core.forecasts.series import Series, resample
 from twin_actors.core.kind import Kind
+from twin_actors.core.layout import Layout
 
 PERIODS_S = (10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0, 10_800.0, 21_600.0, 86_400.0)
 """Grids to choose from; each divides a day."""

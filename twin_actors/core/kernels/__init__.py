@@ -25,6 +25,10 @@ _INT, _POINTER, _DOUBLE, _FLOAT = ctypes.c_ssize_t, ctypes.c_void_p, ctypes.c_do
 _ROWS = (_POINTER, _INT)  # a matrix whose rows are so many elements apart
 
 
+class WrongArray(Exception):
+    """A kernel would misread an array that it is given: a mistake in the program, never a model's or a reading's."""
+
+
 @dataclass(frozen=True)
 class Kernels:
     """The compiled loops, or none: ``says`` is in words which it is and why."""
@@ -102,19 +106,19 @@ def dense_rows(array: NDArray[Any], dtype: type) -> NDArray[Any]:
 
 
 def pointer(array: NDArray[Any]) -> int:
-    """Where its numbers begin. The caller keeps the array alive. Raises ValueError for one with gaps in it."""
+    """Where its numbers begin. The caller keeps the array alive. Raises WrongArray for one with gaps in it."""
     if not array.flags.c_contiguous:
-        raise ValueError(f"an array {array.shape} does not lie in one piece: {array.strides} bytes apart")
+        raise WrongArray(f"an array {array.shape} does not lie in one piece: {array.strides} bytes apart")
     return _address(array)
 
 
 def rows(array: NDArray[Any]) -> tuple[int, int]:
     """Where a matrix of dense rows begins, and how many elements apart its rows are.
 
-    Raises ValueError where the numbers of a row are not side by side: a kernel would read and write elsewhere.
+    Raises WrongArray where the numbers of a row are not side by side: a kernel would read and write elsewhere.
     """
     if array.shape[-1] > 1 and array.strides[-1] not in (0, array.itemsize):
-        raise ValueError(f"rows of {array.shape} are not dense: {array.strides} bytes apart")
+        raise WrongArray(f"rows of {array.shape} are not dense: {array.strides} bytes apart")
     return _address(array), array.strides[-2] // array.itemsize
 
 
