@@ -90,6 +90,17 @@ def fold_joint(
     return innovation, spread
 
 
+def cholesky(covariance: Column) -> Column:
+    """As ``estimation.cholesky``."""
+    library = kernels().loops
+    if library is None:
+        return est.cholesky(covariance)
+    covariance = dense_rows(covariance, np.float64)
+    factor = np.zeros(covariance.shape)
+    library.cholesky(*covariance.shape[1:], *rows(covariance), pointer(factor))
+    return factor
+
+
 def spread_points(plan: est.JointPlan, x: Column, factors: list[Column], limits: tuple[Column, Column]) -> Column:
     """As ``estimation.spread_points``, within the states' limits."""
     library = kernels().loops

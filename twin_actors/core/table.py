@@ -79,6 +79,7 @@ class TwinTable:
         samples = 1 + 2 * self._joint.directions if self._joint else 1
         self._step_rows = kind.attributes.layout.rows + reading.rows + state.rows * samples
         self._limits = state.per_row("minimum"), state.per_row("maximum")
+        self._unlimited = np.full_like(self._limits[0], -np.inf), np.full_like(self._limits[1], np.inf)
 
         self.attributes = np.array(attributes, dtype=np.float64)
         self.x = np.repeat(state.per_row("default"), n, axis=1)
@@ -269,8 +270,8 @@ class TwinTable:
             if self.kind.observe is None:
                 innovation, spread = folding.fold_joint(self._joint, x, covariances, values, usable, noise)
             else:
-                factors = [est.cholesky(covariance) for covariance in covariances]
-                points = est.spread_points(self._joint, x, factors)
+                factors = [folding.cholesky(covariance) for covariance in covariances]
+                points = folding.spread_points(self._joint, x, factors, self._unlimited)
                 seen = self._observed(points, attributes[:, None], command[:, None])
                 innovation, spread = est.fold_joint(self._joint, x, covariances, factors, seen, values, usable, noise)
             if not in_place:
@@ -390,7 +391,7 @@ class TwinTable:
             grown = est.grow_variance(variance, drift2_h, self._plan.unsure2, elapsed_s)
             spread: list[Column] = []
         else:
-            factors = [est.cholesky(covariance) for covariance in covariances]
+            factors = [folding.cholesky(covariance) for covariance in covariances]
             points = folding.spread_points(self._joint, x, factors, self._limits)
             points, command, coupling = roll(
                 self.kind, points, attributes, command, coupling, start_s, until_s, points=True

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from twin_actors.core import estimation, folding
 from twin_actors.core.kernels import FOLDER, VARIABLE, dense_rows, kernels, load, pointer, rows
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -112,3 +113,19 @@ def test_what_a_kernel_would_misread_is_refused():
         rows(block[:, ::2])
     with pytest.raises(ValueError, match="in one piece"):
         pointer(block[:, :3])
+
+
+@pytest.mark.skipif(kernels().loops is None, reason=kernels().says)
+@pytest.mark.parametrize("twins", [1, 255, 700])
+def test_the_factor_of_a_covariance_is_that_of_numpy_to_the_bit(twins):
+    chance = np.random.default_rng(3)
+    parts = chance.normal(size=(5, 3, 2, twins))  # three directions for five fields: pivots are lost
+    whole = np.einsum("idmb,jdmb->ijmb", parts, parts)
+    whole[:, :, 0, 0] = 0.0
+    whole[2, 2, 1, twins // 2] = np.nan
+    table = np.zeros((5, 5, 2, twins + 9))
+    table[..., 4 : 4 + twins] = whole
+    view = table[..., 4 : 4 + twins]
+    expected = estimation.cholesky(whole)
+    assert (expected[np.arange(5), np.arange(5)] == 0).any(), "some pivot must be lost"
+    assert folding.cholesky(view).tobytes() == expected.tobytes()
