@@ -21,9 +21,9 @@ def pytest_sessionfinish() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that join a cluster of their own come first: the session's Ray, once begun, stays in this process.
 
-    Ray ends a process, without a word, that joins a cluster after it had a Ray of its own. Where two processes share the
-    tests (``-n 2 --dist loadgroup``), one has the living cities of tests/runtime and the other all else that lives: each
-    has one Ray of its own, and they wait for different things.
+    Ray ends a process, without a word, that joins a cluster after it had a Ray of its own. Where two processes share
+    the tests (``-n 2 --dist loadgroup``), one has the living cities of tests/runtime and the other all else that lives:
+    each has one Ray of its own, and they wait for different things.
     """
     for item in items:
         item.add_marker(pytest.mark.xdist_group("cities" if "tests/runtime/" in item.nodeid else "all else"))

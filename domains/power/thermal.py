@@ -114,6 +114,32 @@ def ieee_oil_tau_ratio(rise: Column, settled: Column, exponent: Column) -> Colum
     return np.clip(np.where(apart, chord, exponent * high ** (1.0 - 1.0 / exponent)), *_TAU_RANGE)
 
 
+def _by_sample(rise: Callable[[Column, Transformer], Column], load_factor: Column, transformer: Transformer) -> Column:
+    """``rise(load_factor, transformer)``, worked out once for all samples ``(samples, n)`` that are like the first one.
+
+    Powers are dear, and of a filter's points only those along the demand have a load of their own.
+    """
+    constants = (
+        transformer.oil_rise_k, transformer.loss_ratio, transformer.oil_exponent,
+        transformer.hotspot_factor, transformer.gradient_k, transformer.winding_exponent,
+    )  # fmt: skip
+    by_sample = any(np.ndim(constant) > 1 and len(constant) > 1 for constant in constants)
+    if np.ndim(load_factor) != 2 or len(load_factor) < 2 or by_sample:
+        return rise(load_factor, transformer)
+    own = [0, *(np.flatnonzero((load_factor[1:] != load_factor[0]).any(axis=1)) + 1)]
+    found = rise(load_factor[own], transformer)
+    result = np.repeat(found[:1], len(load_factor), axis=0)
+    result[own] = found
+    return result
+
+
+def _relaxed(start: Column, settled: Column, left: Column) -> Column:
+    """A value on its way to where it settles, with ``left`` of the way still before it."""
+    away: Column = np.asarray((start - settled) * left)
+    away += settled
+    return away
+
+
 @dataclass(frozen=True, slots=True)
 class Course:
     """How the temperatures go on from a start under a constant load factor.
@@ -141,8 +167,8 @@ class Course:
     @classmethod
     def of(cls, start: Temperatures, load_factor: Column, transformer: Transformer) -> Course:
         """The course from ``start`` under ``load_factor`` (not negative)."""
-        gradient_k = hot_spot_rise(load_factor, transformer)
-        rise_k = oil_rise(load_factor, transformer)
+        gradient_k = _by_sample(hot_spot_rise, load_factor, transformer)
+        rise_k = _by_sample(oil_rise, load_factor, transformer)
         oil_tau_s = 60.0 * transformer.k11 * transformer.oil_tau_min
         h1_tau_s = 60.0 * transformer.k22 * transformer.winding_tau_min
         h2_tau_s = 60.0 * transformer.oil_tau_min / transformer.k22
@@ -178,11 +204,13 @@ class Course:
         slow = np.exp(-dt_s / AMBIENT_MEMORY_S)
         unusual_k = start.ambient_c - self.usual_c
         followed = AMBIENT_MEMORY_S / (AMBIENT_MEMORY_S - self.oil_tau_s) * (slow - quick)
+        oil_c = _relaxed(start.oil_c, self.settled_oil_c, quick)
+        oil_c += unusual_k * followed
         return Temperatures(
             ambient_c=self.usual_c + unusual_k * slow,
-            oil_c=self.settled_oil_c + (start.oil_c - self.settled_oil_c) * quick + unusual_k * followed,
-            h1_k=self.settled_h1_k + (start.h1_k - self.settled_h1_k) * np.exp(-dt_s / self.h1_tau_s),
-            h2_k=self.settled_h2_k + (start.h2_k - self.settled_h2_k) * np.exp(-dt_s / self.h2_tau_s),
+            oil_c=oil_c,
+            h1_k=_relaxed(start.h1_k, self.settled_h1_k, np.exp(-dt_s / self.h1_tau_s)),
+            h2_k=_relaxed(start.h2_k, self.settled_h2_k, np.exp(-dt_s / self.h2_tau_s)),
         )
 
     def loss_of_life_h(self, dt_s: Column) -> Column:

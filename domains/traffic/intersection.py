@@ -108,7 +108,8 @@ def coupled_vph(attributes: Attributes, couplings: Couplings) -> Column:
 def arrival_vph(state: State, attributes: Attributes, command: Command) -> Column:
     """Flow that joins each queue ``(m, …)``, veh/h: the demand let in and what other twins send."""
     let_in = (attributes.saturation_vph > 0) * command.inflow_share
-    arriving: Column = state.demand_vph * let_in + state.coupled_vph
+    arriving: Column = state.demand_vph * let_in
+    arriving += state.coupled_vph
     return arriving
 
 
@@ -142,16 +143,18 @@ def predict(state: State, attributes: Attributes, command: Command, couplings: C
     coupled = state.replace(
         coupled_vph=coupled_vph(attributes, couplings), blocked_share=np.clip(couplings.blocked_share, 0.0, 1.0)
     )
-    arriving_veh = arrival_vph(coupled, attributes, command) * hours
-    there_veh = state.queue_veh + arriving_veh
-    leaving_veh = np.minimum(there_veh, open_capacity_vph(coupled, attributes, command) * hours)
-    queue_veh = np.maximum(there_veh - leaving_veh, 0.0)
-    summed = state
+    could_veh = open_capacity_vph(coupled, attributes, command) * hours
+    there_veh = arrival_vph(coupled, attributes, command)
+    there_veh *= hours
+    there_veh += state.queue_veh
+    served, summed = there_veh, state
     if step.points:  # no state depends on these sums: those of the first sample will do
-        leaving_veh, summed = leaving_veh[:, :1], state.replace(demand_vph=state.demand_vph[:, :1])
+        served, summed = there_veh[:, :1], state.replace(demand_vph=state.demand_vph[:, :1])
+    leaving_veh = np.minimum(served, could_veh)
     away_veh = turned_away_vph(summed, attributes, command) * hours
+    there_veh -= could_veh
     return coupled.replace(
-        queue_veh=queue_veh,
+        queue_veh=np.maximum(there_veh, 0.0, out=there_veh),
         served_veh=state.served_veh + leaving_veh.sum(axis=0),
         turned_away_veh=state.turned_away_veh + away_veh,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from domains.traffic import devices
 from domains.traffic.axes import LANE, STAGE
@@ -96,9 +97,11 @@ class Couplings(columns.Couplings):
     upstream_vph: Column = coupling("veh/h", LANE, hold_s=120)
 
 
-def discharge_vph(state: State, attributes: Attributes, stage: Column) -> Column:
-    """Saturation flow of each lane that ``stage`` serves and whose exit has room, ``(l, …)``, veh/h."""
-    flow_vph: Column = attributes.saturation_vph * shown_serves(attributes.serves, stage) * (state.exit_share < FULL)
+def discharge_vph(state: State, attributes: Attributes, green: NDArray[np.bool_]) -> Column:
+    """Saturation flow of each lane that the stage serves and whose exit has room, ``(l, …)``, veh/h."""
+    flow_vph = shown_serves(attributes.serves, state.stage, green)
+    flow_vph *= attributes.saturation_vph
+    flow_vph *= state.exit_share < FULL
     return flow_vph
 
 
@@ -110,26 +113,32 @@ def predict(state: State, attributes: Attributes, command: Command, couplings: C
     storage), s = S where the stage serves the lane (Diakaki, Papageorgiou and Aboudolas 2002).
     """
     hours = step.dt_s / S_PER_H
-    exists = attributes.saturation_vph > 0
-    arriving_veh = np.where(exists, state.arrival_vph + couplings.upstream_vph, 0.0) * hours
-    could_veh = discharge_vph(state, attributes, state.stage) * hours
-    leaving_veh = np.minimum(state.count_veh + arriving_veh, could_veh)
+    green = attributes.serves > 0  # (p, l, …), the largest array by far: looked through once
+    arriving_veh = state.arrival_vph + couplings.upstream_vph
+    arriving_veh *= attributes.saturation_vph > 0
+    arriving_veh *= hours
+    could_veh = discharge_vph(state, attributes, green)
+    could_veh *= hours
+    stored_veh = state.count_veh + arriving_veh
+    leaving_veh = np.minimum(stored_veh, could_veh)
+    stored_veh -= leaving_veh
     full_veh = np.maximum(attributes.storage_veh, state.count_veh)
-    stored_veh = state.count_veh + arriving_veh - leaving_veh
-    count_veh = np.minimum(stored_veh, full_veh)
-    growth_veh = arriving_veh - could_veh
+    count_veh = np.minimum(stored_veh, full_veh, out=full_veh)
+    growth_veh = np.subtract(arriving_veh, could_veh, out=arriving_veh)
     near_veh = np.clip(state.near_veh + growth_veh, 0.0, count_veh)
-    queue_veh = np.clip(state.queue_veh + growth_veh, 0.0, count_veh)
+    queue_veh = np.add(state.queue_veh, growth_veh, out=growth_veh)
+    np.clip(queue_veh, 0.0, count_veh, out=queue_veh)
+    between_veh = state.near_veh + near_veh
+    between_veh *= 0.5
+    stored_veh -= count_veh
     return state.replace(
         count_veh=count_veh,
         near_veh=near_veh,
         queue_veh=queue_veh,
         stage_s=state.stage_s + step.dt_s,
-        red_veh_s=kappa_step(
-            state.red_veh_s, 0.5 * (state.near_veh + near_veh), attributes.serves, state.stage, step.dt_s
-        ),
+        red_veh_s=kappa_step(state.red_veh_s, between_veh, green, state.stage, step.dt_s),
         served_veh=state.served_veh + leaving_veh.sum(axis=0),
-        blocked_veh=state.blocked_veh + (stored_veh - count_veh).sum(axis=0),
+        blocked_veh=state.blocked_veh + stored_veh.sum(axis=0),
     )
 
 

@@ -29,26 +29,32 @@ def stage_mask(serves: Column) -> NDArray[np.bool_]:
     return exists
 
 
-def shown_serves(serves: Column, stage: Column) -> Column:
-    """How far the stage that shows serves each lane ``(l, …)``; before the first command (−1) all stages share."""
+def shown_serves(serves: Column, stage: Column, green: NDArray[np.bool_] | None = None) -> Column:
+    """How far the stage that shows serves each lane ``(l, …)``; before the first command (−1) all stages share.
+
+    ``green (p, l, …)`` is ``serves > 0`` where the caller has it.
+    """
     labels = np.arange(serves.shape[0]).reshape(-1, *[1] * np.ndim(stage))
     shown = np.rint(stage)
     weight = (labels == shown).astype(np.float64)
     if (shown < 0).any():
-        exists = stage_mask(serves)
+        exists = stage_mask(serves) if green is None else green.any(axis=1)
         weight = np.where(shown >= 0, weight, exists / np.maximum(exists.sum(axis=0), 1))
     served: Column = np.einsum("p...,pl...->l...", weight, serves)
     return served
 
 
-def kappa_step(kappa: Column, near_veh: Column, serves: Column, stage: Column, dt_s: Column) -> Column:
+def kappa_step(kappa: Column, near_veh: Column, green: NDArray[np.bool_], stage: Column, dt_s: Column) -> Column:
     """SOTL's counter κ ``(p, …)`` in veh·s: grows with what is near a stage's red lanes, zero while the stage shows.
 
-    Source: Gershenson (2005), Self-organizing traffic lights, Complex Systems 16.
+    ``green (p, l, …)`` says which stage serves which lane at all. Source: Gershenson (2005), Self-organizing traffic
+    lights, Complex Systems 16.
     """
-    waiting = np.einsum("l...,pl...->p...", near_veh, (serves > 0).astype(np.float64))
-    labels = np.arange(serves.shape[0]).reshape(-1, *[1] * np.ndim(stage))
-    grown: Column = np.where(labels == np.rint(stage), 0.0, kappa + waiting * dt_s)
+    grown: Column = np.einsum("l...,pl...->p...", near_veh, green.astype(np.float64))
+    grown *= dt_s
+    grown += kappa
+    labels = np.arange(green.shape[0]).reshape(-1, *[1] * np.ndim(stage))
+    grown *= labels != np.rint(stage)
     return grown
 
 

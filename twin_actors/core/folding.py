@@ -87,8 +87,9 @@ def fold_joint(
 ) -> tuple[Column, Column]:
     """As ``estimation.fold_joint``; ``observed`` tells of points what fields should say there, None: it knows none."""
     if observed is not None:
-        factors = [est.cholesky(covariance) for covariance in covariances]
-        seen = observed(est.spread_points(plan, x, factors))
+        factors = [cholesky(covariance) for covariance in covariances]
+        unlimited = np.full((len(x), 1), np.inf)
+        seen = observed(spread_points(plan, x, factors, (-unlimited, unlimited)))
         return est.fold_joint(plan, x, covariances, factors, seen, values, usable, noise)
     library = kernels().loops
     if library is None or any(block.size > _MOST_FIELDS for block in plan.blocks):
@@ -105,6 +106,17 @@ def fold_joint(
             pointer(innovation[read]), pointer(spread[read]),
         )  # fmt: skip
     return innovation, spread
+
+
+def cholesky(covariance: Column) -> Column:
+    """As ``estimation.cholesky``."""
+    library = kernels().loops
+    if library is None:
+        return est.cholesky(covariance)
+    covariance = dense_rows(covariance, np.float64)
+    factor = np.zeros(covariance.shape)
+    library.cholesky(*covariance.shape[1:], *rows(covariance), pointer(factor))
+    return factor
 
 
 def spread_points(plan: est.JointPlan, x: Column, factors: list[Column], limits: tuple[Column, Column]) -> Column:

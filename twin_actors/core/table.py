@@ -359,7 +359,7 @@ class TwinTable:
             grown = est.grow_variance(variance, drift2_h, self._plan.unsure2, elapsed_s)
             spread: list[Column] = []
         else:
-            factors = [est.cholesky(covariance) for covariance in covariances]
+            factors = [folding.cholesky(covariance) for covariance in covariances]
             points = folding.spread_points(self._joint, x, factors, self._limits)
             points, command, coupling = roll(
                 self.kind, points, attributes, command, coupling, start_s, until_s, points=True

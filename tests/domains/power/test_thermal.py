@@ -196,3 +196,18 @@ def test_default_state_is_steady() -> None:
     later = moved(state, transformer(), 1e6)
     for name in ("oil_temp_c", "h1_k", "h2_k"):
         assert getattr(later, name)[0] == pytest.approx(getattr(state, name)[0], abs=0.1)
+
+
+@pytest.mark.parametrize("moved", [(), (1, 3), (1, 2, 3, 4)])
+def test_samples_of_one_load_are_as_each_alone(moved: tuple[int, ...]) -> None:
+    attributes = SubstationAttributes.of_block(np.repeat(SubstationAttributes.layout.per_row("default"), 4, axis=1))
+    load = np.repeat(np.array([[0.0, 0.4, 1.0, np.nan]]), 5, axis=0)
+    load[list(moved)] *= np.linspace(0.5, 1.5, len(moved))[:, None]
+    warm = np.full((5, 4), 40.0)
+    course = thermal.Course.of(thermal.Temperatures(warm, warm, warm, warm), load, attributes)
+    for sample in range(len(load)):
+        alone = thermal.Course.of(
+            thermal.Temperatures(warm[sample], warm[sample], warm[sample], warm[sample]), load[sample], attributes
+        )
+        np.testing.assert_array_equal(course.settled_oil_c[sample], alone.settled_oil_c)
+        np.testing.assert_array_equal(course.settled_h1_k[sample], alone.settled_h1_k)

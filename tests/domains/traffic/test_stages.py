@@ -113,9 +113,9 @@ def test_sotl_waits_for_its_threshold_its_minimum_green_and_the_end_of_a_platoon
 
 def test_kappa_grows_with_vehicles_before_red_and_starts_anew_with_green() -> None:
     kappa = np.zeros((len(STAGE), 1))
-    kappa = stages.kappa_step(kappa, lanes(2, 3), CROSS, 0 * ONE, 10 * ONE)
+    kappa = stages.kappa_step(kappa, lanes(2, 3), CROSS > 0, 0 * ONE, 10 * ONE)
     assert kappa[:2, 0].tolist() == [0.0, 30.0]
-    kappa = stages.kappa_step(kappa, lanes(2, 3), CROSS, ONE, 5 * ONE)
+    kappa = stages.kappa_step(kappa, lanes(2, 3), CROSS > 0, ONE, 5 * ONE)
     assert kappa[:2, 0].tolist() == [10.0, 0.0]
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from tests.unit.core.streams import joined, tanks, told
 from tests.unit.core.toy import JOINT, TANK
+from twin_actors.core import estimation, folding
 from twin_actors.core.kernels import FOLDER, VARIABLE, WrongArray, dense_rows, kernels, load, pointer, rows
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -138,3 +139,19 @@ def test_without_a_compiler_a_package_of_one_is_required_unless_kernels_are_off(
     page = (ROOT / "docs/operations.md").read_text()
     assert f"No matching distribution found for {required}" in page  # as pip says it
     assert f"{VARIABLE}=off pip install" in page
+
+
+@pytest.mark.skipif(kernels().loops is None, reason=kernels().says)
+@pytest.mark.parametrize("twins", [1, 255, 700])
+def test_the_factor_of_a_covariance_is_that_of_numpy_to_the_bit(twins):
+    chance = np.random.default_rng(3)
+    parts = chance.normal(size=(5, 3, 2, twins))  # three directions for five fields: pivots are lost
+    whole = np.einsum("idmb,jdmb->ijmb", parts, parts)
+    whole[:, :, 0, 0] = 0.0
+    whole[2, 2, 1, twins // 2] = np.nan
+    table = np.zeros((5, 5, 2, twins + 9))
+    table[..., 4 : 4 + twins] = whole
+    view = table[..., 4 : 4 + twins]
+    expected = estimation.cholesky(whole)
+    assert (expected[np.arange(5), np.arange(5)] == 0).any(), "some pivot must be lost"
+    assert folding.cholesky(view).tobytes() == expected.tobytes()

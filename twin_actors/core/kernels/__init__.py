@@ -90,6 +90,7 @@ def declare(library: ctypes.CDLL) -> None:
             None,
             (*(_INT,) * 5, *(_POINTER,) * 2, *_ROWS, _POINTER, _DOUBLE, *(_POINTER,) * 2),
         ),
+        "cholesky": (None, (*(_INT,) * 3, *_ROWS, _POINTER)),
         "record_fidelity": (None, (_INT, _INT, *_ROWS * 4, *(_FLOAT,) * 3)),
         "fold_joint": (None, (*(_INT,) * 4, _POINTER, *_ROWS * 4, *noise, _DOUBLE, *(_POINTER,) * 2)),
     }

@@ -1,116 +1,12 @@
-/* Detection: the loops of twin_actors/core/detection/ensemble.py and charts.py; see shared.h. */
+/* Detection, second half: the loops of twin_actors/core/detection/ensemble.py and charts.py; see shared.h. */
 
-#include "shared.h"
-
-enum { LONG, SHORT, LONG_LOG, SHORT_LOG, LAST, LAST_AT }; /* memory.LEVELS */
-enum { /* memory.SCALES */
-    COUNT, DEVIATION, MAGNITUDE, LARGEST_SHIFT, LARGEST_RATIO,
-    SEASON, MODEL = SEASON + 4, PEAK = MODEL + 4, AGE, RUN, LONGEST_RUN, SCALES
-};
-enum { QUANTILE, EXCESS, NUMBER, MEAN }; /* charts.Tail */
-enum { SHIFT_VIEW, RATIO_VIEW, SEASON_VIEW, MODEL_VIEW, WEIGHED }; /* memory.View */
-
-/* ensemble.Limits: they are declared in Python only */
-struct limits {
-    double largest, least_variance;
-    float learning, long_least, short_least, day_least, week_least, day_bins, week_bins, fade, small, largest_f,
-        scale_share, scale_least, tail, tail_least, tail_step, tail_teaching, unit[WEIGHED], weight[WEIGHED], most,
-        stuck_at_least, stuck_evidence, hold, worse, worth;
-};
+#include "detection.h"
 
 struct row { /* the memory of one row of some twins, as it lies or gathered */
     double *level[LAST_AT + 1];
     float *scale[SCALES];
     float *day, *week;
 };
-
-INLINE double held(double x, const struct limits *limits) /* np.clip */
-{
-    return at_most(at_least(x, -limits->largest), limits->largest);
-}
-
-static void teach_scale(
-    ptrdiff_t n, const struct limits *limits, const double *restrict said, const float *restrict count,
-    float *restrict deviation, float *restrict magnitude, double *restrict usual)
-{
-    EACH (i, n) {
-        float c = count[i];
-        if (c > limits->learning)
-            continue;
-        double x = held(said[i], limits);
-        if (c == 1.0f)
-            usual[i] = x;
-        double away = __builtin_fabs(x - usual[i]), size = __builtin_fabs(x);
-        double weighs = 1.0f / at_least_f(c - 1.0f, 1.0f);
-        deviation[i] = (float)((double)deviation[i] + weighs * (away - (double)deviation[i]));
-        weighs = 1.0f / c;
-        magnitude[i] = (float)((double)magnitude[i] + weighs * (size - (double)magnitude[i]));
-    }
-}
-
-/* Count a reading, and put it on the scale of its row: x / scale, whose arcsinh numpy takes. */
-static void scale_block(
-    ptrdiff_t n, const struct limits *limits, const double *restrict said, float *restrict count,
-    float *restrict deviation, float *restrict magnitude, double *restrict usual, double *restrict ratio)
-{
-    int learning = 0;
-    EACH (i, n) {
-        count[i] += 1.0f;
-        learning |= count[i] <= limits->learning;
-    }
-    if (learning)
-        teach_scale(n, limits, said, count, deviation, magnitude, usual);
-    const float share = limits->scale_share, least = limits->scale_least;
-    EACH (i, n) {
-        float scale = magnitude[i] * share;
-        scale += deviation[i];
-        scale += least;
-        ratio[i] = held(said[i], limits) / (double)scale;
-    }
-}
-
-/* Said places of a block of a row, into `places`; how many. */
-INLINE ptrdiff_t said_of(ptrdiff_t n, const double *x, int *places)
-{
-    ptrdiff_t number = 0;
-    EACH (i, n) {
-        places[number] = (int)i;
-        number += x[i] == x[i];
-    }
-    return number;
-}
-
-/* First half: returns how many of the values `x (rows, b)` were said. `ratio` is 0 where nothing was. */
-EXPORT int64_t detect_scale(
-    const struct limits *limits, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t b, const intptr_t *twins, int dense,
-    double *levels, float *scales, const double *x, ptrdiff_t x_step, double *ratio)
-{
-    int64_t total = 0;
-    int places[BLOCK];
-    EACH (r, rows)
-        for (ptrdiff_t first = 0; first < b; first += BLOCK) {
-            ptrdiff_t size = b - first < BLOCK ? b - first : BLOCK;
-            const double *said = x + r * x_step + first;
-            double *out = ratio + r * b + first;
-            double *usual = levels + (LONG * rows + r) * n;
-            float *count = scales + (COUNT * rows + r) * n, *deviation = scales + (DEVIATION * rows + r) * n,
-                  *magnitude = scales + (MAGNITUDE * rows + r) * n;
-            ptrdiff_t number = said_of(size, said, places);
-            total += number;
-            if (dense && number == size) {
-                ptrdiff_t t = twins[first];
-                scale_block(size, limits, said, count + t, deviation + t, magnitude + t, usual + t, out);
-                continue;
-            }
-            EACH (i, size)
-                out[i] = 0.0;
-            EACH (k, number) {
-                ptrdiff_t i = places[k], t = twins[first + i];
-                scale_block(1, limits, said + i, count + t, deviation + t, magnitude + t, usual + t, out + i);
-            }
-        }
-    return total;
-}
 
 INLINE float weight(float count, float least) { return at_least_f(1.0f / count, least); } /* ensemble._weight */
 
@@ -173,9 +69,8 @@ INLINE float taught(float knew, float now, float weighs) /* what a course learns
 
 /* What is known of a block's readings beside its memory, in the nearest cache. */
 struct block {
-    float weight[BLOCK], residual[BLOCK], z[BLOCK], statistic[WEIGHED][BLOCK], through[BLOCK], knew_day[BLOCK],
-        knew_week[BLOCK];
-    double last[BLOCK], last_at[BLOCK];
+    float weight[BLOCK], residual[BLOCK], z[BLOCK], statistic[WEIGHED][BLOCK], same[BLOCK], through[BLOCK],
+        knew_day[BLOCK], knew_week[BLOCK];
 };
 
 static void shift_block(
@@ -234,37 +129,49 @@ static void z_block(
         z[i] = (float)at_most(__builtin_fabs(innovation[i]) / __builtin_sqrt(at_least(variance[i], least)), largest);
 }
 
-/* charts.run_length and charts.latch on the summed evidence. */
-static void latch_block(
+/* Where a value is the one before it: 1, else 0. */
+static void same_block(
     ptrdiff_t n, const struct limits *limits, const double *restrict said, const double *restrict last,
-    const float *restrict count, float *restrict peak, float *restrict age, float *restrict run,
-    float *restrict longest, const float *restrict shift, const float *restrict ratio, const float *restrict season,
+    float *restrict same)
+{
+    EACH (i, n)
+        same[i] = held(said[i], limits) == last[i] ? 1.0f : 0.0f;
+}
+
+/* charts.run_length and charts.latch on the summed evidence, in numbers of one size only. */
+static void latch_block(
+    ptrdiff_t n, const struct limits *limits, const float *restrict same, const float *restrict count,
+    float *restrict peak, float *restrict age, float *restrict run, float *restrict longest,
+    const float *restrict shift, const float *restrict ratio, const float *restrict season,
     const float *restrict model, float *restrict through)
 {
+    const float learning = limits->learning, stuck_at_least = limits->stuck_at_least, worse = limits->worse,
+                stuck_evidence = limits->stuck_evidence, hold = limits->hold;
     EACH (i, n) {
         float total = evidence(limits, shift[i], SHIFT_VIEW);
         total += evidence(limits, ratio[i], RATIO_VIEW);
         total += evidence(limits, season[i], SEASON_VIEW);
         total += evidence(limits, model[i], MODEL_VIEW);
-        int same = held(said[i], limits) == last[i], ready = count[i] > limits->learning;
-        float before = run[i], length = (same ? before : 0.0f) + 1.0f;
-        float ever = at_least_f(longest[i], same ? 0.0f : before);
+        float before = run[i], kept = same[i] != 0.0f ? before : 0.0f, length = kept + 1.0f;
+        float ever = at_least_f(longest[i], same[i] != 0.0f ? 0.0f : before);
         run[i] = length;
         longest[i] = ever;
-        int stuck = (length == at_least_f(2.0f * ever, limits->stuck_at_least)) & ready;
+        int ready = count[i] > learning, stuck = (length == at_least_f(2.0f * ever, stuck_at_least)) & ready;
         total = ready ? total : 0.0f;
         float older = age[i] + 1.0f, highest = peak[i];
-        int passes = (total > highest * limits->worse) | (older > limits->hold);
+        int passes = (total > highest * worse) | (older > hold);
         float told = passes ? total : 0.0f;
         peak[i] = passes ? total : highest;
         age[i] = passes ? 0.0f : older;
-        through[i] = stuck ? at_least_f(told, limits->stuck_evidence) : told;
+        float least = at_least_f(told, stuck_evidence);
+        through[i] = stuck ? least : told;
     }
 }
 
+/* All but the last values, which may still be asked for. */
 static void score_block(
-    ptrdiff_t n, const struct limits *limits, struct row row, const double *at_s, const double *said,
-    const double *log_x, const double *innovation, const double *variance, struct block *work)
+    ptrdiff_t n, const struct limits *limits, struct row row, const double *said,
+    const double *log_x, const double *innovation, const double *variance, struct block *work, float *through)
 {
     const float *count = row.scale[COUNT];
     float **season = row.scale + SEASON, **model = row.scale + MODEL;
@@ -278,14 +185,19 @@ static void score_block(
     z_block(n, limits, innovation, variance, work->z);
     tail_block(n, limits, work->z, work->weight, model[QUANTILE], model[EXCESS], model[NUMBER], model[MEAN],
                work->statistic[MODEL_VIEW]);
-    latch_block(n, limits, said, row.level[LAST], count, row.scale[PEAK], row.scale[AGE], row.scale[RUN],
+    same_block(n, limits, said, row.level[LAST], work->same);
+    latch_block(n, limits, work->same, count, row.scale[PEAK], row.scale[AGE], row.scale[RUN],
                 row.scale[LONGEST_RUN], work->statistic[SHIFT_VIEW], work->statistic[RATIO_VIEW],
-                work->statistic[SEASON_VIEW], work->statistic[MODEL_VIEW], work->through);
+                work->statistic[SEASON_VIEW], work->statistic[MODEL_VIEW], through);
+}
+
+static void keep_last(
+    ptrdiff_t n, const struct limits *limits, const double *restrict said, const double *restrict at_s,
+    double *restrict last, double *restrict last_at)
+{
     EACH (i, n) {
-        work->last[i] = row.level[LAST][i];
-        work->last_at[i] = row.level[LAST_AT][i];
-        row.level[LAST][i] = held(said[i], limits);
-        row.level[LAST_AT][i] = at_s[i];
+        last[i] = held(said[i], limits);
+        last_at[i] = at_s[i];
     }
 }
 
@@ -296,7 +208,37 @@ struct gathered { /* a block whose twins do not lie side by side, or do not all 
 
 enum { KEPT = WEIGHED + 4 }; /* of a place that may be an alarm: the statistics, last, last_at, knew by day, by week */
 
-/* Second half: `through (rows, b)` is the evidence let through. What has been overwritten behind evidence above
+INLINE int any_above(ptrdiff_t n, const float *told, float limit)
+{
+    int any = 0;
+    EACH (i, n)
+        any |= told[i] > limit;
+    return any;
+}
+
+/* One row of a block as it lies in the memory: `place` is that of its first twin in a row of it. */
+INLINE struct row lying(
+    ptrdiff_t lines, ptrdiff_t place, ptrdiff_t day, ptrdiff_t week, double *levels, float *scales, float *course)
+{
+    struct row row;
+    EACH (k, LAST_AT + 1)
+        row.level[k] = levels + k * lines + place;
+    EACH (k, SCALES)
+        row.scale[k] = scales + k * lines + place;
+    row.day = course + day * lines + place;
+    row.week = course + week * lines + place;
+    return row;
+}
+
+INLINE int one_hour(ptrdiff_t n, const intptr_t *day, const intptr_t *week)
+{
+    intptr_t others = 0;
+    EACH (i, n)
+        others |= (day[i] ^ day[0]) | (week[i] ^ week[0]);
+    return !others;
+}
+
+/* Second half: `through (rows, b)` is the evidence let through. What is about to be overwritten behind evidence above
    `worth` goes into `kept (…, KEPT)` with its place (row · b + column) in `places`; returns how many they are. */
 EXPORT int64_t detect_score(
     const struct limits *limits, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t b, const intptr_t *twins, int dense,
@@ -308,27 +250,21 @@ EXPORT int64_t detect_score(
     int said_at[BLOCK];
     struct block work;
     struct gathered own;
+    const ptrdiff_t lines = rows * n;
     EACH (r, rows)
         for (ptrdiff_t first = 0; first < b; first += BLOCK) {
-            ptrdiff_t size = b - first < BLOCK ? b - first : BLOCK;
+            ptrdiff_t size = b - first < BLOCK ? b - first : BLOCK, number = size;
             const double *said = x + r * x_step + first, *logs = log_x + r * b + first,
                          *off = innovation + r * innovation_step + first,
-                         *spread = variance + r * variance_step + first;
-            ptrdiff_t number = said_of(size, said, said_at);
-            int straight = dense && number == size;
-            for (ptrdiff_t i = 1; straight && i < size; i++)
-                straight = day[first + i] == day[first] && week[first + i] == week[first];
+                         *spread = variance + r * variance_step + first, *moments = at_s + first;
+            float *out = through + r * b + first, *told = out;
+            const intptr_t *days = day + first, *weeks = week + first;
+            int straight = dense && all_said(size, said) && one_hour(size, days, weeks);
             struct row row;
-            if (straight) {
-                ptrdiff_t place = r * n + twins[first];
-                EACH (k, LAST_AT + 1)
-                    row.level[k] = levels + k * rows * n + place;
-                EACH (k, SCALES)
-                    row.scale[k] = scales + k * rows * n + place;
-                row.day = course + day[first] * rows * n + place;
-                row.week = course + week[first] * rows * n + place;
-                score_block(size, limits, row, at_s + first, said, logs, off, spread, &work);
-            } else {
+            if (straight)
+                row = lying(lines, r * n + twins[first], days[0], weeks[0], levels, scales, course);
+            else {
+                number = said_of(size, said, said_at);
                 EACH (k, LAST_AT + 1)
                     row.level[k] = own.level[k];
                 EACH (k, SCALES)
@@ -336,46 +272,51 @@ EXPORT int64_t detect_score(
                 row.day = own.day;
                 row.week = own.week;
                 EACH (i, number) {
-                    ptrdiff_t j = said_at[i], place = r * n + twins[first + j];
+                    ptrdiff_t j = said_at[i];
+                    struct row its = lying(lines, r * n + twins[first + j], days[j], weeks[j], levels, scales, course);
                     EACH (k, LAST_AT + 1)
-                        own.level[k][i] = levels[k * rows * n + place];
+                        own.level[k][i] = *its.level[k];
                     EACH (k, SCALES)
-                        own.scale[k][i] = scales[k * rows * n + place];
-                    own.day[i] = course[day[first + j] * rows * n + place];
-                    own.week[i] = course[week[first + j] * rows * n + place];
-                    own.at_s[i] = at_s[first + j];
+                        own.scale[k][i] = *its.scale[k];
+                    own.day[i] = *its.day;
+                    own.week[i] = *its.week;
+                    own.at_s[i] = moments[j];
                     own.said[i] = said[j];
                     own.log_x[i] = logs[j];
                     own.innovation[i] = off[j];
                     own.variance[i] = spread[j];
                 }
-                score_block(number, limits, row, own.at_s, own.said, own.log_x, own.innovation, own.variance, &work);
-                EACH (i, number) {
-                    ptrdiff_t j = said_at[i], place = r * n + twins[first + j];
-                    EACH (k, LAST_AT + 1)
-                        levels[k * rows * n + place] = own.level[k][i];
-                    EACH (k, SCALES)
-                        scales[k * rows * n + place] = own.scale[k][i];
-                    course[day[first + j] * rows * n + place] = own.day[i];
-                    course[week[first + j] * rows * n + place] = own.week[i];
-                }
+                said = own.said, logs = own.log_x, off = own.innovation, spread = own.variance, moments = own.at_s;
+                told = work.through;
             }
-            float *out = through + r * b + first;
-            if (number < size)
-                EACH (i, size)
-                    out[i] = 0.0f;
+            score_block(number, limits, row, said, logs, off, spread, &work, told);
+            if (any_above(number, told, limits->worth))
+                EACH (i, number)
+                    if (told[i] > limits->worth) {
+                        double *behind = kept + found * KEPT;
+                        EACH (view, WEIGHED)
+                            behind[view] = (double)work.statistic[view][i];
+                        behind[WEIGHED] = row.level[LAST][i];
+                        behind[WEIGHED + 1] = row.level[LAST_AT][i];
+                        behind[WEIGHED + 2] = (double)work.knew_day[i];
+                        behind[WEIGHED + 3] = (double)work.knew_week[i];
+                        places[found++] = r * b + first + (straight ? i : said_at[i]);
+                    }
+            keep_last(number, limits, said, moments, row.level[LAST], row.level[LAST_AT]);
+            if (straight)
+                continue;
+            EACH (i, size)
+                out[i] = 0.0f;
             EACH (i, number) {
-                out[said_at[i]] = work.through[i];
-                if (work.through[i] > limits->worth) {
-                    double *behind = kept + found * KEPT;
-                    EACH (view, WEIGHED)
-                        behind[view] = (double)work.statistic[view][i];
-                    behind[WEIGHED] = work.last[i];
-                    behind[WEIGHED + 1] = work.last_at[i];
-                    behind[WEIGHED + 2] = (double)work.knew_day[i];
-                    behind[WEIGHED + 3] = (double)work.knew_week[i];
-                    places[found++] = r * b + first + said_at[i];
-                }
+                ptrdiff_t j = said_at[i];
+                struct row its = lying(lines, r * n + twins[first + j], days[j], weeks[j], levels, scales, course);
+                EACH (k, LAST_AT + 1)
+                    *its.level[k] = own.level[k][i];
+                EACH (k, SCALES)
+                    *its.scale[k] = own.scale[k][i];
+                *its.day = own.day[i];
+                *its.week = own.week[i];
+                out[j] = told[i];
             }
         }
     return found;

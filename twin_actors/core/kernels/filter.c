@@ -163,6 +163,42 @@ EXPORT void fold_joint(
         }
 }
 
+/* estimation.cholesky of one component: `covariance (k, k)` of lines of twins, `line` and `own` elements apart; what is
+   above the diagonal of `factor` is zero already. */
+static void factor_block(
+    ptrdiff_t k, ptrdiff_t n, const double *covariance, ptrdiff_t line, double *factor, ptrdiff_t own)
+{
+    EACH (j, k)
+        for (ptrdiff_t i = j; i < k; i++) {
+            double *restrict rest = factor + (i * k + j) * own;
+            const double *restrict from = covariance + (i * k + j) * line;
+            EACH (t, n)
+                rest[t] = 0.0 + from[t];
+            EACH (earlier, j) {
+                const double *restrict a = factor + (i * k + earlier) * own, *b = factor + (j * k + earlier) * own;
+                EACH (t, n)
+                    rest[t] -= a[t] * b[t];
+            }
+            const double *restrict root = factor + (j * k + j) * own;
+            if (i == j)
+                EACH (t, n)
+                    rest[t] = __builtin_sqrt(at_least(rest[t], 0.0));
+            else
+                EACH (t, n)
+                    rest[t] = root[t] > 0.0 ? rest[t] / root[t] : 0.0;
+        }
+}
+
+/* estimation.cholesky: `factor (k, k, m, b)`, all zeros before, of `covariance (k, k, m, …)`. */
+EXPORT void cholesky(
+    ptrdiff_t k, ptrdiff_t m, ptrdiff_t b, const double *covariance, ptrdiff_t covariance_step, double *factor)
+{
+    EACH (c, m)
+        for (ptrdiff_t first = 0; first < b; first += BLOCK)
+            factor_block(k, b - first < BLOCK ? b - first : BLOCK, covariance + c * covariance_step + first,
+                         m * covariance_step, factor + c * b + first, m * b);
+}
+
 static void spread_row(ptrdiff_t n, double *restrict at, const double *restrict x, double low, double high)
 {
     EACH (i, n)
