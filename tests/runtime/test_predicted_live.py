@@ -80,7 +80,8 @@ def test_the_command_line_shows_what_is_predicted(city):
     assert {row["horizon_s"] for row in rows if row["field"] == "flow_pph"} == {900, 3600, 21_600, 86_400}
     plain = run.invoke(app, ["show", city.name, "footfall/gate-1", "--json"])
     assert "predicted" not in json.loads(plain.stdout)
-    words = run.invoke(app, ["show", city.name, "footfall/gate-1", "--predicted"])
+    wide = {"COLUMNS": "200"}  # so that no reason is broken into lines
+    words = run.invoke(app, ["show", city.name, "footfall/gate-1", "--predicted"], env=wide)
     assert "predicted" in words.output
     assert "is too short" in words.output
 
