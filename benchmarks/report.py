@@ -92,6 +92,18 @@ def commit() -> str:
     return head + ("+" if changed else "")
 
 
+def additions_per_us() -> float:
+    """How fast this machine is just now: additions in a Python loop, the best of three."""
+
+    def seconds() -> float:
+        total, began = 0, time.perf_counter()
+        for number in range(2_000_000):
+            total += number
+        return time.perf_counter() - began
+
+    return round(2.0 / min(seconds() for _ in range(3)), 1)
+
+
 def machine() -> dict[str, Any]:
     """What a reader must know of the machine to place the figures."""
 
@@ -115,6 +127,7 @@ def machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "processor": models[0] if models else platform.machine(),
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+        "additions_per_us": additions_per_us(),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "mosquitto": version("mosquitto", "-h"),
@@ -250,8 +263,9 @@ def _made(name: str, result: Mapping[str, Any]) -> str:
     if run is None:
         return f"| {name} | before this report | | | | |"
     box = run["machine"]
+    speed = [f"{box['additions_per_us']} Python additions/µs"] if "additions_per_us" in box else []
     words = [
-        f"{box['cores']} × {box['processor']}", f"{box['memory_gb']} GB", box["system"], f"Python {box['python']}",
+        f"{box['cores']} × {box['processor']}", *speed, f"{box['memory_gb']} GB", box["system"], f"Python {box['python']}",
         box["mosquitto"], f"node {box['node']}", *(f"{package} {found}" for package, found in box["versions"].items()),
     ]  # fmt: skip
     when = f"{run['at'][:16]} | {run['commit']} | {run['seconds']:.0f} s | {run['niceness']}"
