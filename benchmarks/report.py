@@ -265,7 +265,8 @@ def _made(name: str, result: Mapping[str, Any]) -> str:
     box = run["machine"]
     speed = [f"{box['additions_per_us']} Python additions/µs"] if "additions_per_us" in box else []
     words = [
-        f"{box['cores']} × {box['processor']}", *speed, f"{box['memory_gb']} GB", box["system"], f"Python {box['python']}",
+        f"{box['cores']} × {box['processor']}", *speed, f"{box['memory_gb']} GB", box["system"],
+        f"Python {box['python']}",
         box["mosquitto"], f"node {box['node']}", *(f"{package} {found}" for package, found in box["versions"].items()),
     ]  # fmt: skip
     when = f"{run['at'][:16]} | {run['commit']} | {run['seconds']:.0f} s | {run['niceness']}"
