@@ -15,6 +15,7 @@ from ray.exceptions import GetTimeoutError, RayError
 
 from twin_actors.core.ledger import Ledger
 from twin_actors.runtime.city import City, CityNotFound
+from twin_actors.wire.process_start import SAME_S, began_s
 
 ANSWER_S: Final = 3.0
 LEDGER_EVERY_S: Final = 0.4
@@ -179,24 +180,24 @@ class LivesWatch:
     """
 
     old: Mapping[str, int]
-    _created: dict[str, float] = field(default_factory=dict)
+    _begun: dict[str, float] = field(default_factory=dict)
     _alive_until: dict[str, float] = field(default_factory=dict)
     _began: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         for name, pid in self.old.items():
             try:
-                self._created[name] = psutil.Process(pid).create_time()
+                self._begun[name] = began_s(pid)
             except psutil.NoSuchProcess:
                 continue
 
     def look(self) -> None:
         now = time.monotonic()
-        for name, created_s in self._created.items():
+        for name, began in self._begun.items():
             try:
                 process = psutil.Process(self.old[name])
                 runs = process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_STOPPED, psutil.STATUS_DEAD)
-                if runs and abs(process.create_time() - created_s) < 0.01:
+                if runs and abs(began_s(process.pid) - began) <= SAME_S:
                     self._alive_until[name] = now
             except psutil.NoSuchProcess:
                 continue

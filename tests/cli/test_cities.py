@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from twin_actors.runtime.processes import Record, Running
@@ -17,7 +16,7 @@ from twin_actors.runtime.processes import Record, Running
 
 def leave_record(home: Path, name: str, *, alive: bool) -> None:
     """A city's record whose Ray head is this very process (alive) or one that has gone."""
-    me = psutil.Process(os.getpid()).create_time()
+    me = Running.of(os.getpid()).began_s
     folder = home / name
     folder.mkdir(parents=True)
     Record(

@@ -21,6 +21,7 @@ from twin_actors.runtime.processes import Record, Running, end_tree, remove_ray_
 from twin_actors.scenario import load_scenario
 from twin_actors.testing.live import eventually
 from twin_actors.wire.broker import EmbeddedBroker
+from twin_actors.wire.process_start import began_s
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -152,7 +153,7 @@ class Land:
 
 def identity(process: psutil.Process) -> tuple[int, float]:
     """A process id with its start, because ids are used again."""
-    return process.pid, process.create_time()
+    return process.pid, began_s(process.pid)
 
 
 def alive(process: tuple[int, float]) -> bool:

@@ -42,7 +42,7 @@ def test_a_process_that_only_has_the_number_is_left_alone(tmp_path: Path) -> Non
         "pid": os.getpid(),
         "port": free_port(),
         "folder": str(tmp_path),
-        "started_at_s": 1_000_000.0,
+        "began_s": 1_000_000.0,
     }
     impostor = EmbeddedBroker.attach(description)
     assert not impostor.running

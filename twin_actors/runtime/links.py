@@ -19,6 +19,7 @@ from twin_actors.runtime.packing import Delivery
 from twin_actors.runtime.routing import Routing
 from twin_actors.runtime.share import Share
 from twin_actors.store.base import LogTrimmed, StoreUnavailable
+from twin_actors.wire.process_start import SAME_S, began_s
 
 log = logging.getLogger(__name__)
 
@@ -302,7 +303,7 @@ class Links:
             return
         link.snapshot_offset = max(link.snapshot_offset, hello.snapshot_offset)
         link.incarnation = hello.incarnation
-        link.process = (hello.pid, hello.created_s) if hello.node == self._node else None
+        link.process = (hello.pid, hello.began_s) if hello.node == self._node else None
         link.met = True
         link.standing = Standing.UP
         link.retry_s = RETRY_S[0]
@@ -353,10 +354,10 @@ class Links:
 
 def end_process(process: tuple[int, float]) -> None:
     """kill -9 of exactly this process; nothing happens when it has ended, or its id is another's by now."""
-    pid, created_s = process
+    pid, began = process
     try:
         found = psutil.Process(pid)
-        if abs(found.create_time() - created_s) < 0.01:
+        if abs(began_s(pid) - began) <= SAME_S:
             found.kill()
     except psutil.NoSuchProcess:
         return

@@ -18,25 +18,27 @@ from typing import Any
 import msgspec
 import psutil
 
+from twin_actors.wire.process_start import SAME_S, began_s
+
 RECORD_FILE = "city.json"
 END_DEADLINE_S = 3.0
 
 
 class Running(msgspec.Struct, frozen=True):
-    """A process of ours, recognised by its start time, so that a reused id is never mistaken for it."""
+    """A process of ours, recognised by its start, so that a reused id is never mistaken for it."""
 
     pid: int
-    created_s: float
+    began_s: float  # after the start of the machine: the time of day may be set meanwhile
 
     @classmethod
     def of(cls, pid: int) -> Running:
-        return cls(pid, psutil.Process(pid).create_time())
+        return cls(pid, began_s(pid))
 
     def process(self) -> psutil.Process | None:
         """The process if it is still the same one and alive."""
         try:
             process = psutil.Process(self.pid)
-            if abs(process.create_time() - self.created_s) > 0.01 or process.status() == psutil.STATUS_ZOMBIE:
+            if abs(began_s(self.pid) - self.began_s) > SAME_S or process.status() == psutil.STATUS_ZOMBIE:
                 return None
             return process
         except psutil.NoSuchProcess:

@@ -23,6 +23,7 @@ from twin_actors.runtime.patience import patiently
 from twin_actors.runtime.plan import CityPlan
 from twin_actors.runtime.restoring import restore
 from twin_actors.store import StaleEpoch, Store, StoreDamaged, StoreUnavailable
+from twin_actors.wire.process_start import began_s
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ class Hello(NamedTuple):
     snapshot_offset: int
     twins: int
     pid: int
-    created_s: float  # when the process began: a process id may be another's later
+    began_s: float  # when the process began: a process id may be another's later
     node: str
     memory_bytes: int
     refused: list[Refused]  # of late, in case their answer was lost
@@ -85,7 +86,7 @@ class TwinActor:
             self._snapshot_offset,
             sum(len(group.table) for group in holder.groups),
             os.getpid(),
-            process.create_time(),
+            began_s(os.getpid()),
             ray.get_runtime_context().get_node_id(),
             process.memory_full_info().uss,
             list(holder.refused),

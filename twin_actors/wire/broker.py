@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import logging
+import math
 import os
 import secrets
 import shutil
@@ -22,6 +23,7 @@ import psutil
 
 from twin_actors.wire.address import BrokerAddress, BrokerUnreachable
 from twin_actors.wire.client import MqttClient
+from twin_actors.wire.process_start import SAME_S, began_s
 
 BrokerKind: TypeAlias = Literal["auto", "mosquitto", "amqtt"]
 
@@ -29,7 +31,6 @@ logger = logging.getLogger(__name__)
 
 HOST: Final = "127.0.0.1"
 _ATTEMPTS: Final = 3  # another process may take a free port before the broker does
-_SAME_PROCESS_S: Final = 1.0  # how far two measurements of one process's start may be apart
 _QUEUE_BYTES: Final = 512 * 1024 * 1024
 _LOOK_EVERY_S: Final = 0.02
 _LOG_SHOWN: Final = 1_000
@@ -102,7 +103,7 @@ class EmbeddedBroker:
         self._access = access
         self._tls = tls
         self.pid: int | None = None
-        self._started_at_s = 0.0
+        self._began_s = math.nan
 
     @property
     def address(self) -> BrokerAddress:
@@ -174,9 +175,9 @@ class EmbeddedBroker:
         _children[process.pid] = process
         self.pid = process.pid
         try:
-            self._started_at_s = psutil.Process(process.pid).create_time()
-        except psutil.NoSuchProcess:
-            self._started_at_s = time.time()
+            self._began_s = began_s(process.pid)
+        except psutil.NoSuchProcess:  # it has ended already, and whoever waits for it will say why
+            self._began_s = math.nan
 
     def _wait_until_up(self, end_s: float) -> None:
         client = MqttClient(self.address, client_id=f"start-{secrets.token_hex(4)}")
@@ -276,7 +277,7 @@ class EmbeddedBroker:
             "pid": self.pid,
             "port": self.port,
             "folder": str(self.folder),
-            "started_at_s": self._started_at_s,
+            "began_s": self._began_s,
         }
 
     @classmethod
@@ -290,7 +291,7 @@ class EmbeddedBroker:
         """The broker that ``describe`` told of; ``running`` says whether that very process still lives."""
         self = cls(description["folder"], description["kind"], description["port"], users=users, tls=tls)
         self.pid = description["pid"]
-        self._started_at_s = description["started_at_s"]
+        self._began_s = description["began_s"]
         return self
 
     def _process(self) -> psutil.Process | None:
@@ -303,7 +304,7 @@ class EmbeddedBroker:
             return None
         try:
             process = psutil.Process(self.pid)
-            if abs(process.create_time() - self._started_at_s) > _SAME_PROCESS_S:
+            if not abs(began_s(self.pid) - self._began_s) <= SAME_S:
                 return None
             return process if process.status() != psutil.STATUS_ZOMBIE else None
         except psutil.NoSuchProcess:

@@ -46,10 +46,28 @@ def test_a_process_is_found_again_by_id_and_start(start: Start) -> None:
 
 def test_a_reused_id_is_somebody_else(start: Start) -> None:
     child = start("echo ready; exec sleep 60")
-    former = Running(child.pid, Running.of(child.pid).created_s - 1.0)
+    former = Running(child.pid, Running.of(child.pid).began_s - 1.0)
     assert former.process() is None
     end_tree(former)
     assert child.poll() is None
+
+
+def test_a_clock_that_is_set_meanwhile_changes_nobody(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time of day of a process's start is worked out from the clock's time now."""
+    child = start("echo ready; exec sleep 60")
+    running = Running.of(child.pid)
+    created_s = psutil.Process.create_time
+    monkeypatch.setattr(psutil.Process, "create_time", lambda process: created_s(process) + 12.0)
+    assert running.process() is not None
+    end_tree(running, deadline_s=5.0)
+    assert not psutil.pid_exists(child.pid)
+
+
+def test_a_process_that_has_gone_has_no_start(start: Start) -> None:
+    child = start("echo ready")
+    child.wait(5.0)
+    with pytest.raises(psutil.NoSuchProcess):
+        Running.of(child.pid)
 
 
 def test_a_process_and_its_descendants_are_ended(start: Start) -> None:
